@@ -1,0 +1,92 @@
+"""Each query takes a weighted mean of the values, the weights being how well it matches their keys
+(Vaswani et al. 2017 [ATTN], eq. 1)."""
+from ..backend import array_module
+
+
+def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=None):
+    """y = softmax(scale · q kᵀ + mask) v.
+
+    q (B, H, T, D), k and v (B, K, S, D) where K divides H: each key head serves H/K neighbouring query heads (grouped
+    queries, Ainslie et al. 2023 [GQA]). The G = H/K query heads of a group are laid under one another as G·T rows.
+    """
+    B, H, T, D = q.shape
+    K, S = k.shape[1:3]
+    q = q.reshape(B, K, H // K * T, D)                                   # (B, K, G·T, D)
+    p = q @ k.swapaxes(-1, -2)                                           # (B, K, G·T, S)
+    p *= scale
+    scores = p.reshape(B, H, T, S)                                       # a view: what is masked here is masked in p
+    _mask(scores, mask, is_causal, key_lengths)
+    _softmax_or_zero(p)
+    return (p @ v).reshape(B, H, T, D), (q, k, v, p, scale)
+
+
+def attention_backward(dy, saved, needs):
+    """dv = pᵀ dy;  dp = dy vᵀ,  ds = p (dp − Σ dp p);  dq = scale ds k,  dk = scale dsᵀ q"""
+    q, k, v, p, scale = saved
+    B, K, GT, D = q.shape
+    H, T = dy.shape[1:3]
+    dy = dy.reshape(B, K, GT, v.shape[-1])
+    dv = p.swapaxes(-1, -2) @ dy if needs[2] else None                   # the group's rows are summed in the product
+    if not (needs[0] or needs[1]):
+        return None, None, dv
+    ds = dy @ v.swapaxes(-1, -2)                                         # (B, K, G·T, S)
+    ds -= array_module(ds).einsum("...s,...s->...", ds, p)[..., None]
+    ds *= p                                                              # what is masked has p = 0: no gradient
+    ds *= scale
+    dq = (ds @ k).reshape(B, H, T, D) if needs[0] else None
+    dk = ds.swapaxes(-1, -2) @ q if needs[1] else None
+    return dq, dk, dv
+
+
+def _mask(scores, mask, is_causal, key_lengths):
+    """Set to −∞, in place, what a query may not see. scores (B, H, T, S)"""
+    xp = array_module(scores)
+    T, S = scores.shape[-2:]
+    if mask is not None and mask.dtype == bool:                          # True: may see
+        xp.copyto(scores, -xp.inf, where=~mask)
+    elif mask is not None:
+        scores += mask.astype(scores.dtype, copy=False)
+    if is_causal:                                                        # the last query sees the last key
+        xp.copyto(scores, -xp.inf, where=xp.arange(S) > xp.arange(T)[:, None] + (S - T))
+    if key_lengths is not None:
+        xp.copyto(scores, -xp.inf, where=xp.arange(S) >= key_lengths[:, None, None, None])
+
+
+def _softmax_or_zero(p):
+    """Softmax of each row in place; a row of −∞ alone (nothing may be seen) becomes zeros, not NaN."""
+    xp = array_module(p)
+    peak = p.max(-1, keepdims=True, initial=-xp.inf)
+    p -= xp.where(peak == -xp.inf, 0, peak)
+    xp.exp(p, out=p)
+    total = p.sum(-1, keepdims=True)
+    p /= xp.where(total == 0, 1, total)
+
+
+def qkv_attention_forward(qkv, *, n_head):
+    """Causal self-attention of a transformer block, from the three projections as one linear layer makes them.
+
+    qkv (B, T, 3C) holds query, key and value side by side; the result is (B, T, C). It equals attention_forward on
+    the three parts; what it saves is moving them: the backward writes their gradients into one array.
+    """
+    B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    q, k, v = _heads(qkv, n_head)
+    y = array_module(qkv).empty((B, T, C), qkv.dtype)
+    out = y.reshape(B, T, n_head, C // n_head).swapaxes(1, 2)            # a view of y
+    out[...], saved = attention_forward(q, k, v, is_causal=True, scale=(C // n_head) ** -0.5)
+    return y, (qkv, n_head, saved)
+
+
+def qkv_attention_backward(dy, saved):
+    qkv, n_head, saved = saved
+    B, T, C = dy.shape
+    dqkv = array_module(dy).empty_like(qkv)
+    dy = dy.reshape(B, T, n_head, C // n_head).swapaxes(1, 2)
+    for part, d in zip(_heads(dqkv, n_head), attention_backward(dy, saved, (True, True, True))):
+        part[...] = d
+    return dqkv,
+
+
+def _heads(qkv, n_head):
+    """(B, T, 3C) as three views (B, H, T, D)"""
+    B, T, C3 = qkv.shape
+    return qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head)).transpose(2, 0, 3, 1, 4)

@@ -1,0 +1,59 @@
+"""Normalisation of each row to a common size: layer norm (Ba et al. 2016 [LN]) and RMS norm (Zhang and Sennrich 2019
+[RMS])."""
+from ..backend import array_module
+
+
+def row_sums(a, b):
+    """Σᵢ aᵢ bᵢ of each row, in one pass: (..., C) and (..., C) -> (..., 1)"""
+    return array_module(a).einsum("...c,...c->...", a, b)[..., None]
+
+
+def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
+    """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
+    C = x.shape[-1]
+    normed = x - x.mean(-1, keepdims=True)
+    rstd = (row_sums(normed, normed) / C + eps) ** -0.5             # (..., 1)
+    normed *= rstd
+    y = normed * w
+    if b is not None:
+        y += b
+    return y, (normed, rstd, w)
+
+
+def layer_norm_backward(dy, saved, needs):
+    """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / √(var + ε) with dx̂ = dy w"""
+    normed, rstd, w = saved
+    C = normed.shape[-1]
+    dx = dw = db = None
+    if needs[0]:
+        dx = dy * w
+        inner = row_sums(dx, normed) / C
+        dx -= dx.mean(-1, keepdims=True)
+        dx -= normed * inner
+        dx *= rstd
+    if needs[1]:
+        dw = array_module(dy).einsum("nc,nc->c", dy.reshape(-1, C), normed.reshape(-1, C))
+    if needs[2:] == (True,):
+        db = dy.reshape(-1, C).sum(0)
+    return (dx, dw, db)[:len(needs)]
+
+
+def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C), w (C,)
+    """y = w x̂ with x̂ = x / √(mean(x²) + ε)"""
+    rstd = (row_sums(x, x) / x.shape[-1] + eps) ** -0.5             # (..., 1)
+    normed = x * rstd
+    return normed * w, (normed, rstd, w)
+
+
+def rms_norm_backward(dy, saved, needs):
+    """dx = (dx̂ − x̂ mean(dx̂ x̂)) / √(mean(x²) + ε) with dx̂ = dy w"""
+    normed, rstd, w = saved
+    C = normed.shape[-1]
+    dx = dw = None
+    if needs[0]:
+        dx = dy * w
+        dx -= normed * (row_sums(dx, normed) / C)
+        dx *= rstd
+    if needs[1]:
+        dw = array_module(dy).einsum("nc,nc->c", dy.reshape(-1, C), normed.reshape(-1, C))
+    return dx, dw

@@ -1,0 +1,58 @@
+"""Many numbers become one: sums, means and extremes over axes, and running sums."""
+from ..backend import array_module
+
+
+def spread(dy, shape, axis, keepdims):
+    """Repeat a reduction's gradient along the axes that it summed over (a view, no copy)."""
+    xp = array_module(dy)
+    if not keepdims:
+        axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        dy = xp.expand_dims(dy, tuple(a % len(shape) for a in axes)) if len(shape) else dy
+    return xp.broadcast_to(dy, shape)
+
+
+def sum_forward(x, *, axis=None, keepdims=False):
+    return x.sum(axis=axis, keepdims=keepdims), (x.shape, axis, keepdims)
+
+
+def sum_backward(dy, saved):
+    return spread(dy, *saved),
+
+
+def mean_forward(x, *, axis=None, keepdims=False):
+    if x.size == 0:
+        raise ValueError("the mean of no elements is undefined")
+    y = x.mean(axis=axis, keepdims=keepdims)
+    return y, (x.shape, axis, keepdims, x.size // y.size)
+
+
+def mean_backward(dy, saved):
+    *where, n = saved
+    return spread(dy / n, *where),
+
+
+def max_forward(x, *, axis=None, keepdims=False):
+    return x.max(axis=axis, keepdims=keepdims), (x, x.max(axis=axis, keepdims=True), axis, keepdims)
+
+
+def min_forward(x, *, axis=None, keepdims=False):
+    return x.min(axis=axis, keepdims=keepdims), (x, x.min(axis=axis, keepdims=True), axis, keepdims)
+
+
+def extreme_backward(dy, saved):
+    """Equal extremes share the gradient equally."""
+    x, y, axis, keepdims = saved
+    chosen = x == y
+    n = chosen.sum(axis=axis, keepdims=True)
+    return spread(dy, x.shape, axis, keepdims) * (chosen / n),
+
+
+def cumsum_forward(x, *, axis):
+    return x.cumsum(axis=axis), (axis,)
+
+
+def cumsum_backward(dy, saved):
+    """dxᵢ = Σⱼ≥ᵢ dyⱼ: the running sum from the other end"""
+    axis, = saved
+    xp = array_module(dy)
+    return xp.flip(xp.flip(dy, axis).cumsum(axis=axis), axis),

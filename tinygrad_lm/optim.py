@@ -1,0 +1,153 @@
+"""How parameters move: SGD, AdamW, clipping of the gradient, and the learning rate over time."""
+from math import cos, isfinite, pi, sqrt
+
+import numpy as np
+
+from .backend import array_module
+
+BLOCK = 1 << 16                     # elements updated at a time: what a step touches stays in the cache
+
+
+class Optimizer:
+    """Keeps all parameters in one flat buffer and all their gradients in another, so that an update is a few calls for
+    the whole model. Each parameter's `.data` becomes a view of the first, its `.grad` lies in the second.
+
+    Parameters that decay (matrices and embeddings) come first, then the others (norms and biases: one axis).
+    """
+
+    def __init__(self, params, lr, weight_decay):
+        params = [p for p in params if p.requires_grad]
+        if not params:
+            raise ValueError("there is nothing to optimize: no parameter requires a gradient")
+        if len({p.dtype for p in params}) > 1:
+            raise TypeError(f"parameters of one type, please, not {sorted({str(p.dtype) for p in params})}: use model.to")
+        self.params = sorted(params, key=lambda p: p.ndim < 2)                   # a stable sort
+        self.lr, self.weight_decay, self.step_count = lr, weight_decay, 0
+        xp = array_module(params[0].data)
+        self.flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
+        self.flat_grad = xp.zeros_like(self.flat)
+        self.offsets = [0]
+        for p in self.params:
+            where = slice(self.offsets[-1], self.offsets[-1] + p.size)
+            self.offsets.append(where.stop)
+            p.data = self.flat[where].reshape(p.shape)
+            p.grad_buffer, p.grad = self.flat_grad[where].reshape(p.shape), None
+
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+
+    def step(self):
+        """One update from the gradients; a parameter without one stays as it is."""
+        self.step_count += 1
+        for start, stop, decays in self._runs():
+            for i in range(start, stop, BLOCK):
+                block = slice(i, min(i + BLOCK, stop))
+                self.update(self.flat[block], self.flat_grad[block], block, self.weight_decay if decays else 0)
+
+    def _runs(self):
+        """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
+        runs = []
+        for p, start, stop in zip(self.params, self.offsets, self.offsets[1:]):
+            if p.data.base is not self.flat:
+                raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
+                                   "took it: make the optimizer anew")
+            if p.grad is None:
+                continue
+            if p.grad is not p.grad_buffer:                                      # somebody set .grad by hand
+                p.grad_buffer[...] = p.grad
+            decays = p.ndim >= 2
+            if runs and runs[-1][1:] == (start, decays):
+                start = runs.pop()[0]
+            runs.append((start, stop, decays))
+        return runs
+
+    def state_dict(self):
+        """{name: array} with all that a later load_state_dict needs to go on exactly here."""
+        return {"step_count": np.array(self.step_count)} | {name: getattr(self, name) for name in self.buffers}
+
+    def load_state_dict(self, state):
+        for name in self.buffers:
+            if state[name].shape != self.flat.shape:
+                raise ValueError(f"the optimizer's state {name} has {state[name].size} elements, its parameters "
+                                 f"{self.flat.size}: it belongs to another model")
+            getattr(self, name)[...] = state[name]
+        self.step_count = int(state["step_count"])
+
+
+class SGD(Optimizer):
+    """v ← μ v + g;  w ← w − lr v  (g with weight_decay · w added, for matrices)."""
+    buffers = ("velocity",)
+
+    def __init__(self, params, lr, *, momentum=0.0, weight_decay=0.0):
+        super().__init__(params, lr, weight_decay)
+        self.momentum = momentum
+        self.velocity = array_module(self.flat).zeros_like(self.flat)
+
+    def update(self, w, g, block, decay):
+        v = self.velocity[block]
+        v *= self.momentum
+        v += g
+        if decay:
+            v += decay * w
+        w -= self.lr * v
+
+
+class AdamW(Optimizer):
+    """m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) g²;  w ← (1 − lr λ) w − lr m̂ / (√v̂ + ε)
+
+    with m̂ = m / (1−β₁ᵗ) and v̂ likewise (Kingma and Ba 2015 [ADAM]) and the decay λ apart from the gradient (Loshchilov
+    and Hutter 2019 [ADAMW]). Norms and biases do not decay.
+    """
+    buffers = ("m", "v")
+
+    def __init__(self, params, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        super().__init__(params, lr, weight_decay)
+        self.betas, self.eps = betas, eps
+        xp = array_module(self.flat)
+        self.m, self.v = xp.zeros_like(self.flat), xp.zeros_like(self.flat)
+        self.scratch = xp.empty_like(self.flat[:BLOCK])
+
+    def update(self, w, g, block, decay):
+        m, v, s = self.m[block], self.v[block], self.scratch[:len(w)]
+        b1, b2 = self.betas
+        xp = array_module(w)
+        m *= b1
+        m += xp.multiply(g, 1 - b1, out=s)
+        v *= b2
+        xp.multiply(g, g, out=s)
+        s *= 1 - b2
+        v += s
+        if decay:
+            w *= 1 - self.lr * decay
+        xp.sqrt(v, out=s)
+        s *= 1 / sqrt(1 - b2 ** self.step_count)
+        s += self.eps
+        xp.divide(m, s, out=s)
+        s *= self.lr / (1 - b1 ** self.step_count)
+        w -= s
+
+
+def clip_grad_norm_(params, max_norm):
+    """Scale all gradients, in place, so that their joint Euclidean norm is at most `max_norm`; returns the norm before.
+
+    A norm that is not finite raises: a step along it would destroy the model.
+    """
+    grads = [p.grad.reshape(-1) for p in params if p.grad is not None]
+    norm = sqrt(sum(float(g @ g) for g in grads))
+    if not isfinite(norm):
+        raise FloatingPointError("the gradient is NaN or infinite: lower the learning rate, or find the operation with "
+                                 "`with tinygrad_lm.detect_anomaly():` around the step")
+    if norm > max_norm:
+        for g in grads:
+            g *= max_norm / norm
+    return norm
+
+
+def warmup_cosine(step, *, lr, warmup, total, floor=0.0):
+    """The learning rate at `step` (0, 1, …): a straight rise over `warmup` steps, then half a cosine down to `floor` at
+    `total` (Loshchilov and Hutter 2017 [SGDR])."""
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + 0.5 * (lr - floor) * (1 + cos(pi * done))

@@ -1,0 +1,254 @@
+"""The engine: a Tensor is an array that remembers how it was made, and backward() walks that memory in reverse."""
+import inspect
+import sys
+import threading
+
+import numpy as np
+
+from .backend import array_module, to_host
+
+FLOAT = np.float32                      # what Python numbers and lists become
+_local = threading.local()              # each thread has its own no_grad and detect_anomaly
+
+
+class Tensor:
+    """An array, and, where `requires_grad`, a place in the graph that backward() walks.
+
+    `data` is a NumPy (or CuPy) array and is shared, not copied; a list or a number becomes float32. A leaf (a tensor
+    that no operation made) receives its gradient in `.grad`, a plain array of its own shape and dtype; gradients of
+    several backward() calls add up until you set `.grad = None`.
+    """
+    __slots__ = ("data", "grad", "requires_grad", "node", "grad_buffer", "__weakref__")
+    __array_ufunc__ = None              # so that `array * tensor` asks Tensor.__rmul__
+
+    def __init__(self, data, requires_grad=False, *, dtype=None):
+        if isinstance(data, Tensor):
+            data = data.data
+        elif not hasattr(data, "dtype"):
+            data = np.asarray(data)
+            data = data.astype(FLOAT) if data.dtype == np.float64 else data
+        elif isinstance(data, np.generic):
+            data = np.asarray(data)
+        if dtype is not None:
+            data = data.astype(dtype, copy=False)
+        if data.dtype.kind not in "fiub":
+            raise TypeError(f"a tensor holds numbers, not {data.dtype}: {data!r}"[:200])
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors have gradients and this one is {data.dtype}: "
+                            f"give it as float32 or float64, e.g. Tensor(x, True, dtype=np.float32)")
+        self.data, self.requires_grad = data, requires_grad
+        self.grad = None
+        self.node = None                # the operation that made it; None for a leaf
+        self.grad_buffer = None         # where an optimizer wants .grad to lie, if it does
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+
+    def numpy(self):
+        """The values as a NumPy array on the host (shared, not copied, when they are there already)."""
+        return to_host(self.data)
+
+    def item(self):
+        """The value of a tensor of one element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() is for one element and this tensor has shape {self.shape}: index it first")
+        return self.data.item()
+
+    def detach(self):
+        """The same array outside the graph: no gradient flows through it."""
+        return Tensor(self.data)
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __repr__(self):
+        values = np.array2string(self.numpy(), precision=4, threshold=20, separator=", ")
+        made = f", made by {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({values}, shape={self.shape}, {self.dtype}{made})"
+
+    def backward(self, grad=None, *, retain_graph=False):
+        """Add d(self)/d(leaf) to `.grad` of every leaf that requires a gradient.
+
+        `grad`, of self's shape, is the gradient of what you want with respect to self; it may be left out for a tensor
+        of one element, where it is 1. The graph is freed on the way, so that memory falls while it runs;
+        `retain_graph=True` keeps it for a second call.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that requires no gradient: none of the tensors it was computed "
+                               "from has requires_grad=True, or it was computed under no_grad")
+        if grad is None:
+            if self.size != 1:
+                raise RuntimeError(f"backward() on shape {self.shape} needs a seed gradient of that shape: pass one, "
+                                   "or reduce to a scalar first, e.g. with .sum() or .mean()")
+            grad = array_module(self.data).ones_like(self.data)
+        grad = grad.data if isinstance(grad, Tensor) else array_module(self.data).asarray(grad)
+        if grad.shape != self.shape:
+            raise ValueError(f"the seed gradient has shape {grad.shape}, the tensor {self.shape}: they must be equal")
+        _backpropagate(self.node or self, grad.astype(self.dtype, copy=False), retain_graph)
+
+
+class Node:
+    """One operation in the graph: how to send a gradient back, and to whom.
+
+    `inputs` are the nodes that made the inputs, or leaf tensors, or None where no gradient is wanted: never the
+    intermediate tensors, whose arrays live on only where `saved` needs them. Nothing points from here to the result,
+    so that reference counting alone frees a graph.
+    """
+    __slots__ = ("name", "backward", "inputs", "saved", "shape", "dtype", "depth")
+
+    def __init__(self, name, backward, inputs, saved, result):
+        self.name, self.backward, self.saved = name, backward, saved
+        self.inputs = tuple(_edge(t) for t in inputs)
+        self.shape, self.dtype = result.shape, result.dtype
+        self.depth = 1 + max(t.depth if isinstance(t, Node) else 0 for t in self.inputs if t is not None)
+
+    def free(self):
+        self.saved = self.inputs = None
+
+
+def _edge(t):
+    return (t.node or t) if isinstance(t, Tensor) and t.requires_grad else None
+
+
+def _backpropagate(root, grad, retain_graph):
+    """Hand each node the sum of its results' gradients, once, from the root down to the leaves."""
+    if isinstance(root, Tensor):
+        return _receive(root, grad)
+    pending, owned = {root: grad}, set()
+    for node in _from_the_root(root):
+        dy = pending.pop(node)
+        wanted = tuple(t is not None for t in node.inputs)
+        for t, g in zip(node.inputs, node.backward(dy, node.saved, wanted)):
+            if t is None:
+                continue
+            if anomaly_detection() and not array_module(g).isfinite(g).all():
+                raise FloatingPointError(f"backward of `{node.name}` produced NaN or infinity (shape {g.shape})")
+            g = unbroadcast(g, t.shape).astype(t.dtype, copy=False)
+            if isinstance(t, Tensor):
+                _receive(t, g)
+            elif t not in pending:
+                pending[t] = g                      # perhaps another node holds it too: read only
+            elif t in owned:
+                pending[t] += g
+            else:
+                pending[t] = pending[t] + g         # a new array, which is ours to add to
+                owned.add(t)
+        if not retain_graph:
+            node.free()
+
+
+def _from_the_root(root):
+    """Every node under `root`, each before the nodes that it depends on: deepest first."""
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.inputs is None:
+            raise RuntimeError(f"backward() a second time through `{node.name}`, whose graph was freed by the first: "
+                               "call the first with retain_graph=True, or compute the result anew")
+        for t in node.inputs:
+            if isinstance(t, Node) and t not in seen:
+                seen.add(t)
+                stack.append(t)
+    return sorted(seen, key=lambda node: node.depth, reverse=True)
+
+
+def _receive(leaf, g):
+    """Add `g` to a leaf's gradient, in memory that belongs to the leaf alone."""
+    if leaf.grad is not None:
+        leaf.grad += g
+    elif leaf.grad_buffer is not None:
+        leaf.grad_buffer[...] = g
+        leaf.grad = leaf.grad_buffer
+    else:
+        leaf.grad = array_module(leaf.data).array(g)
+
+
+def unbroadcast(g, shape):
+    """The transpose of broadcasting: sum `g` over the axes along which an array of `shape` was repeated."""
+    if g.shape == shape:
+        return g
+    new = g.ndim - len(shape)
+    repeated = tuple(range(new)) + tuple(new + i for i, n in enumerate(shape) if n == 1 and g.shape[new + i] != 1)
+    return g.sum(repeated).reshape(shape)
+
+
+def op(forward, backward):
+    """A differentiable function on tensors, from a pair of functions on arrays.
+
+    `forward(*arrays, **options)` returns the result and what the backward will need; `backward(dy, saved)` returns a
+    gradient an input, and takes `needs`, a bool an input, where it can spare itself work that nobody asked for.
+    """
+    name = forward.__name__.removesuffix("_forward")
+    if "needs" not in inspect.signature(backward).parameters:
+        plain, backward = backward, lambda dy, saved, needs: plain(dy, saved)
+
+    def apply(*inputs, **options):
+        try:
+            result, saved = forward(*_operands(inputs), **options)
+        except ValueError as error:
+            shapes = " and ".join(str(np.shape(t)) for t in inputs)
+            raise ValueError(f"{name} of shapes {shapes}: {error}") from None
+        result = Tensor(result)
+        if anomaly_detection() and not array_module(result.data).isfinite(result.data).all():
+            raise FloatingPointError(f"`{name}` produced NaN or infinity (shape {result.shape})")
+        if grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
+            result.requires_grad = True
+            result.node = Node(name, backward, inputs, saved, result)
+        return result
+
+    apply.__name__ = apply.__qualname__ = name
+    return apply
+
+
+def _operands(inputs):
+    """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
+    raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
+    raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else Tensor(t).data for t in raw]
+    floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
+    if not any(hasattr(t, "dtype") for t in raw):
+        return [np.asarray(t, FLOAT) for t in raw]
+    return [t.astype(floats[0]) if floats and hasattr(t, "dtype") and t.dtype.kind in "iu" else t for t in raw]
+
+
+class no_grad:
+    """with no_grad(): operations inside build no graph. It ends where the block ends, also for a generator that yields
+    inside it: while the generator is suspended, the caller's gradients are on."""
+
+    def __enter__(self):
+        frame = sys._getframe(1)
+        while frame and not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
+            frame = frame.f_back
+        self.generator = frame                                  # the innermost one that runs us, if any
+        vars(_local).setdefault("no_grad", []).append(self)
+
+    def __exit__(self, *error):
+        _local.no_grad.remove(self)
+        self.generator = None
+
+
+def grad_enabled():
+    """Do operations on this thread build a graph now?"""
+    # a suspended generator's frame has no caller
+    return not any(block.generator is None or block.generator.f_back for block in vars(_local).get("no_grad", ()))
+
+
+class detect_anomaly:
+    """with detect_anomaly(): the first operation that produces NaN or infinity, forward or backward, raises and is
+    named. Every result is checked, so it is slow: for finding a fault, not for running."""
+
+    def __enter__(self):
+        _local.anomaly = getattr(_local, "anomaly", 0) + 1
+
+    def __exit__(self, *error):
+        _local.anomaly -= 1
+
+
+def anomaly_detection():
+    return getattr(_local, "anomaly", 0) > 0
