@@ -1,0 +1,95 @@
+"""Writing: draw the next token from what the model expects, append it, and ask again."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from .models.transformer import KVCache
+from .tensor import no_grad
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was written. Columns after a sequence's end hold the padding id and a log-probability of 0."""
+    tokens: np.ndarray                  # (B, T + N): the prompt, then the answer
+    logprobs: np.ndarray                # (B, N): log p of each drawn token, under the temperature that drew it
+    ended: np.ndarray                   # (B,): was the end token reached?
+
+
+def generate(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_p=None, end=None, pad=0, mask=None):
+    """Continue each prompt by up to `max_new_tokens`; a sequence stops after the token `end`. Returns a Generation.
+
+    idx int (B, T), mask bool (B, T) where prompts of different length are padded on the left. See `stream`.
+    """
+    tokens, logprobs = [np.asarray(idx)], []
+    alive = np.ones(len(tokens[0]), bool)
+    for step, logp in stream(model, idx, max_new_tokens, rng=rng, temperature=temperature, top_k=top_k, top_p=top_p,
+                             mask=mask):
+        tokens.append(np.where(alive, step, pad)[:, None])
+        logprobs.append(np.where(alive, logp, 0)[:, None])
+        alive &= step != end if end is not None else True
+        if not alive.any():
+            break
+    empty = np.zeros((len(alive), 0), np.float32)
+    return Generation(np.concatenate(tokens, axis=1), np.concatenate([empty, *logprobs], axis=1), ~alive)
+
+
+def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_p=None, mask=None):
+    """Yield (token ids, their log-probabilities), each (B,), one new token of every sequence at a time.
+
+    temperature divides the scores: below 1 bolder, 0 always the likeliest. top_k keeps the k likeliest tokens, top_p
+    the fewest likeliest whose probabilities reach p (nucleus sampling, Holtzman et al. 2020 [NUCLEUS]).
+    When the block is full, the last half of it is read anew and writing goes on from there.
+    """
+    seen, block = np.asarray(idx), model.config.block_size
+    if seen.ndim != 2 or seen.shape[1] == 0:
+        raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {seen.shape}")
+    cache, new = None, seen
+    for _ in range(max_new_tokens):
+        with no_grad():
+            if cache is None or cache.length + new.shape[1] > block:
+                new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
+                mask = mask if mask is None or seen.shape[1] <= block else None
+                cache = KVCache(model, len(seen), min(block, new.shape[1] + max_new_tokens))
+                h = model.hidden(new, mask=mask, cache=cache)
+            else:
+                h = model.hidden(new, cache=cache)
+            logits = h.data[:, -1] @ model.wte.weight.data.T                       # (B, V)
+            logp = next_logprobs(logits, temperature, top_k, top_p)
+        token = draw(logp, rng) if temperature else logp.argmax(-1)
+        yield token, logp[np.arange(len(token)), token]
+        new = token[:, None]
+        seen = np.concatenate([seen, new], axis=1)
+
+
+def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
+    """log p of every next token, (B, V); tokens that are ruled out have −∞. At temperature 0 nothing is scaled."""
+    if temperature < 0 or not np.isfinite(temperature):
+        raise ValueError(f"temperature is 0 (always the likeliest) or above, not {temperature}")
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("the model's scores are NaN or infinite: its weights are damaged")
+    logp = log_normalise(logits / temperature if temperature else logits)
+    if top_k is not None and top_k < logp.shape[-1]:
+        if top_k < 1:
+            raise ValueError(f"top_k keeps at least 1 token, not {top_k}")
+        kth = np.partition(logp, -top_k, axis=-1)[:, -top_k, None]
+        logp = log_normalise(np.where(logp >= kth, logp, -np.inf))
+    if top_p is not None and top_p < 1:
+        if top_p <= 0:
+            raise ValueError(f"top_p is a probability above 0, not {top_p}")
+        order = np.argsort(-logp, axis=-1, kind="stable")
+        p = np.exp(np.take_along_axis(logp, order, -1))
+        outside = p.cumsum(-1) - p >= top_p                                        # the mass before it is enough
+        ruled_out = np.zeros_like(outside)
+        np.put_along_axis(ruled_out, order, outside, -1)
+        logp = log_normalise(np.where(ruled_out, -np.inf, logp))
+    return logp
+
+
+def log_normalise(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def draw(logp, rng):
+    """One index a row with probability exp(logp): the largest of log p + Gumbel noise (Gumbel 1954 [GUMBEL])."""
+    return (logp + rng.gumbel(size=logp.shape)).argmax(-1)
