@@ -25,8 +25,8 @@ class Tensor:
         if isinstance(data, Tensor):
             data = data.data
         elif not hasattr(data, "dtype"):
-            data = np.asarray(data)
-            data = data.astype(FLOAT) if data.dtype == np.float64 else data
+            data = np.asarray(data, dtype)
+            data = data.astype(FLOAT) if data.dtype == np.float64 and dtype is None else data
         elif isinstance(data, np.generic):
             data = np.asarray(data)
         if dtype is not None:
@@ -190,6 +190,7 @@ def op(forward, backward):
         plain, backward = backward, lambda dy, saved, needs: plain(dy, saved)
 
     def apply(*inputs, **options):
+        options = {name: v.item() if isinstance(v, np.generic) else v for name, v in options.items()}
         try:
             result, saved = forward(*_operands(inputs), **options)
         except ValueError as error:
@@ -210,11 +211,12 @@ def op(forward, backward):
 def _operands(inputs):
     """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
     raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
-    raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else Tensor(t).data for t in raw]
     floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
+    dtype = floats[0] if floats else FLOAT
+    raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else np.asarray(t, dtype) for t in raw]
     if not any(hasattr(t, "dtype") for t in raw):
         return [np.asarray(t, FLOAT) for t in raw]
-    return [t.astype(floats[0]) if floats and hasattr(t, "dtype") and t.dtype.kind in "iu" else t for t in raw]
+    return [t.astype(dtype) if floats and hasattr(t, "dtype") and t.dtype.kind in "iu" else t for t in raw]
 
 
 class no_grad:

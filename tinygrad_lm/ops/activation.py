@@ -33,7 +33,7 @@ def gelu_backward(dy, saved):
 
 def gelu_tanh_forward(x):
     """y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))"""
-    t = x * x
+    t = array_module(x).asarray(x * x)                  # an array also where x has no axes
     t *= CUBIC * ROOT_2_PI                              # √(2/π) (1 + 0.044715 x²) x, in place: memory is what is slow
     t += ROOT_2_PI
     t *= x
