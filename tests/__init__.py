@@ -1,0 +1,1 @@
+"""The proofs: property tests first, a file an idea. `pytest` runs them; docs/proof.md says what they prove."""

@@ -1,0 +1,10 @@
+"""How many examples a property is tried on: always the same ones, so that a failure comes back when it is run again."""
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+
+always = dict(derandomize=True, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+settings.register_profile("default", max_examples=25, **always)
+settings.register_profile("thorough", max_examples=400, **always)
+settings.register_profile("mutation", max_examples=12, database=None, phases=(Phase.explicit, Phase.generate), **always)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,67 @@
+"""What the properties are tried on: float64 arrays of every small shape, in every layout that memory allows."""
+import numpy as np
+from hypothesis import strategies as st
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.T.copy().T,
+    "backwards": lambda x: np.flip(np.flip(x).copy()),                      # negative strides
+    "strided": lambda x: spaced(x),                                         # every other element of a larger array
+}
+
+
+def spaced(x):
+    room = np.full([2 * n for n in x.shape], np.nan)
+    view = room[(slice(None, None, 2),) * x.ndim + (...,)]
+    view[...] = x
+    return view
+
+
+def shapes(*, least=0, most=3, sizes=(1, 2, 3, 4)):
+    """Shapes of `least` to `most` axes; size 1 among them, for broadcasting. Add 0 to `sizes` for empty arrays."""
+    return st.lists(st.sampled_from(sizes), min_size=least, max_size=most).map(tuple)
+
+
+def uniform(low=-2.0, high=2.0):
+    return lambda rng, shape: rng.uniform(low, high, shape)
+
+
+def away_from_zero(rng, shape):
+    """±[0.1, 2]: for functions with a kink at 0."""
+    return rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape)
+
+
+def distinct(rng, shape):
+    """No two alike, nor within reach of central differences: for functions with a kink where elements are equal."""
+    return (rng.permutation(int(np.prod(shape))).reshape(shape) - 3) * 0.3
+
+
+def lattice(offset):
+    """offset + multiples of 0.4: numbers on two lattices are never equal, nor near."""
+    return lambda rng, shape: offset + 0.4 * rng.integers(-4, 5, shape)
+
+
+@st.composite
+def array(draw, shape=None, values=uniform()):
+    """One float64 array. The seed is drawn, not the elements: quick, and a failure still shrinks to a small shape."""
+    shape = draw(shapes() if shape is None else shape if isinstance(shape, st.SearchStrategy) else st.just(shape))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](np.asarray(values(rng, shape), np.float64))
+
+
+@st.composite
+def broadcastable(draw, *values, sizes=(1, 2, 3)):
+    """An array for each of `values`, whose shapes broadcast against each other."""
+    full = draw(shapes(sizes=sizes))
+    arrays = []
+    for v in values:
+        shape = [draw(st.sampled_from((n, 1))) for n in full]
+        arrays.append(draw(array(tuple(shape[draw(st.integers(0, len(full))):]), v)))
+    return arrays
+
+
+def axes_of(x, *, several=True):
+    """An axis of x as reductions take it: None, a number from either end, or several."""
+    one = st.integers(-x.ndim, x.ndim - 1) if x.ndim else st.none()
+    many = st.lists(st.integers(0, max(x.ndim - 1, 0)), unique=True, max_size=x.ndim).map(tuple)
+    return st.one_of(st.none(), one, many) if several else one
