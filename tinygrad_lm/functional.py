@@ -215,7 +215,8 @@ def getitem(x, index):
 
 
 def gather(x, axis, index):
-    """y[i][j][k] = x[i][index[i][j][k]][k] for axis 1: PyTorch's gather, NumPy's take_along_axis."""
+    """y[i][j][k] = x[i][index[i][j][k]][k] for axis 1: NumPy's take_along_axis (PyTorch's gather where the other axes
+    of x and index are equal; here they broadcast)."""
     return _gather(x, axis=axis % raw(x).ndim, index=raw(index))
 
 
@@ -226,7 +227,7 @@ def take(x, index, *, axis):
 
 def embedding(idx, weight):
     """Row idx of a table: idx int (...), weight (V, C) -> (..., C). Ids are checked."""
-    idx = raw(idx)
+    idx = Tensor(idx).data                                          # lists, too
     check_ids(idx, raw(weight).shape[0], "token id")
     return _embedding(weight, idx=idx)
 
@@ -285,7 +286,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
     logits (..., V), targets int (...): classes are on the last axis. Where the target is `ignore_index` the loss and
     its gradient are 0.
     """
-    targets, shape = raw(targets), raw(logits).shape
+    targets, shape = Tensor(targets).data, raw(logits).shape
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
     if targets.shape != shape[:-1]:

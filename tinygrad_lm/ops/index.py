@@ -23,9 +23,9 @@ def getitem_backward(dy, saved):
     return dx,
 
 
-def along(xp, index, axis):
+def along(xp, index, axis, shape):
     """The advanced index (i₀, i₁, …) that equals index along `axis` and counts up along every other."""
-    grid = list(xp.ogrid[tuple(slice(n) for n in index.shape)])
+    grid = list(xp.ogrid[tuple(slice(n) for n in shape)])
     grid[axis] = index
     return tuple(grid)
 
@@ -38,7 +38,7 @@ def gather_backward(dy, saved):
     shape, axis, index = saved
     xp = array_module(dy)
     dx = xp.zeros(shape, dy.dtype)
-    scatter_add(dx, along(xp, index, axis), dy)
+    scatter_add(dx, along(xp, index, axis, dy.shape), dy)      # dy's shape: the index may broadcast
     return dx,
 
 

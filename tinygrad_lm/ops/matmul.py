@@ -1,4 +1,6 @@
 """Products of matrices: matmul in every NumPy form, a linear layer, and einsum for two operands."""
+from math import prod
+
 from ..backend import array_module
 
 
@@ -19,9 +21,9 @@ def matmul_backward(dy, saved, needs):
     dY = dy if a.ndim > 1 else array_module(dy).expand_dims(dy, -1 if b.ndim == 1 else -2)
     dY = dY if b.ndim > 1 else dY[..., None]
     if B.ndim == 2 and A.ndim > 2:                                    # one matrix for the whole batch: one product
-        rows = A.shape[:-1]
-        A, dY = A.reshape(-1, A.shape[-1]), dY.reshape(-1, dY.shape[-1])
-        dA = (dY @ B.T).reshape(*rows, -1) if needs[0] else None
+        rows = prod(A.shape[:-1])                                     # not −1, which an empty batch leaves open
+        A, dY = A.reshape(rows, A.shape[-1]), dY.reshape(rows, dY.shape[-1])
+        dA = (dY @ B.T).reshape(a.shape) if needs[0] else None
     else:
         dA = dY @ B.swapaxes(-1, -2) if needs[0] else None            # (..., N, K)
     dB = A.swapaxes(-1, -2) @ dY if needs[1] else None                # (..., K, M)
