@@ -46,7 +46,8 @@ def array(draw, shape=None, values=uniform()):
     """One float64 array. The seed is drawn, not the elements: quick, and a failure still shrinks to a small shape."""
     shape = draw(shapes() if shape is None else shape if isinstance(shape, st.SearchStrategy) else st.just(shape))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](np.asarray(values(rng, shape), np.float64))
+    x = np.asarray(values(rng, shape), np.float64)
+    return np.asarray(LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](x))
 
 
 @st.composite
