@@ -17,7 +17,7 @@ def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, 
     scores = p.reshape(B, H, T, S)                                       # a view: what is masked here is masked in p
     _mask(scores, mask, is_causal, key_lengths)
     _softmax_or_zero(p)
-    return (p @ v).reshape(B, H, T, D), (q, k, v, p, scale)
+    return (p @ v).reshape(B, H, T, v.shape[-1]), (q, k, v, p, scale)
 
 
 def attention_backward(dy, saved, needs):
