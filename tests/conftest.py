@@ -4,7 +4,7 @@ import os
 from hypothesis import HealthCheck, Phase, settings
 
 always = dict(derandomize=True, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
-settings.register_profile("default", max_examples=25, **always)
+settings.register_profile("default", max_examples=60, **always)
 settings.register_profile("thorough", max_examples=400, **always)
 settings.register_profile("mutation", max_examples=12, database=None, phases=(Phase.explicit, Phase.generate), **always)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,110 @@
+"""Operations fused for speed: each equals the same thing composed of small ones, in value and gradient."""
+import numpy as np
+from hypothesis import given, strategies as st
+
+from tinygrad_lm import functional as F
+
+from .checks import check, check_same, gradients
+from .strategies import array, shapes, uniform
+
+rows = array(shapes(least=1))
+logits = array(shapes(least=2, sizes=(1, 2, 3, 5)), uniform(-3, 3))
+
+
+@given(rows, st.data())
+def test_softmax(x, data):
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    check_same(lambda x: F.softmax(x, axis=axis),
+               lambda x: F.exp(x) / F.sum(F.exp(x), axis=axis, keepdims=True), x)
+    y = F.softmax(x, axis=axis).data
+    np.testing.assert_allclose(y.sum(axis), 1)                             # a distribution
+    np.testing.assert_allclose(F.softmax(x + 1e3, axis=axis).data, y)      # that a shift does not change
+
+
+@given(rows, st.data())
+def test_log_softmax(x, data):
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    check_same(lambda x: F.log_softmax(x, axis=axis), lambda x: F.log(F.softmax(x, axis=axis)), x)
+    np.testing.assert_allclose(F.log_softmax(x - 1e3, axis=axis).data, F.log_softmax(x, axis=axis).data)
+
+
+def composed_cross_entropy(logits, targets, ignore_index, reduction, smoothing):
+    """−Σ q log p, with q written out as a table."""
+    V = logits.shape[-1]
+    kept = targets != ignore_index
+    q = np.eye(V)[np.where(kept, targets, 0)] * (1 - smoothing) + smoothing / V
+    loss = -F.sum(F.log(F.softmax(logits)) * (q * kept[..., None]).astype(logits.dtype), axis=-1)
+    return {"none": loss, "sum": F.sum(loss), "mean": F.sum(loss) / max(int(kept.sum()), 1)}[reduction]
+
+
+@given(logits, st.sampled_from(["mean", "sum", "none"]), st.sampled_from([0.0, 0.1]), st.sampled_from([-100, 0]),
+       st.integers(0, 2**32 - 1))
+def test_cross_entropy(x, reduction, smoothing, ignored, seed):
+    """Some targets ignored, one always kept; classes on the last axis of any number of them."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, x.shape[-1], x.shape[:-1])
+    targets[rng.random(targets.shape) < 0.4] = ignored
+    if x.shape[-1] > 1 or ignored < 0:
+        targets.flat[0] = x.shape[-1] - 1
+    elif reduction == "mean":
+        return                                                             # one class, and it is ignored
+    check_same(lambda x: F.cross_entropy(x, targets, ignore_index=ignored, reduction=reduction, label_smoothing=smoothing),
+               lambda x: composed_cross_entropy(x, targets, ignored, reduction, smoothing), x)
+
+
+def test_cross_entropy_ignores():
+    """An ignored row has no loss and no gradient, whatever it holds, and does not count in the mean."""
+    x, targets = np.array([[2.0, 1.0], [np.e, -7.0], [0.0, 0.0]]), np.array([0, -100, 1])
+    d, = gradients(lambda x: F.cross_entropy(x, targets), x)
+    assert (d[1] == 0).all() and (d[0] != 0).all()
+    np.testing.assert_allclose(F.cross_entropy(x, targets).item(), (np.log(1 + np.exp(-1)) + np.log(2)) / 2)
+
+
+def test_large_logits_do_not_overflow():
+    x = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]], np.float32)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for f in (F.softmax, F.log_softmax, F.logsumexp, lambda x: F.cross_entropy(x, np.array([0, 1])),
+                  lambda x: F.layer_norm(x, np.ones(3, "f4")), lambda x: F.rms_norm(x, np.ones(3, "f4"))):
+            assert np.isfinite(f(x).data).all() and np.isfinite(gradients(f, x)[0]).all()
+
+
+@given(array(shapes(least=1, sizes=(2, 3, 4))), st.sampled_from([1e-5, 0.1]), st.data())
+def test_layer_norm(x, eps, data):
+    w, b = data.draw(array(x.shape[-1:])), data.draw(array(x.shape[-1:]))
+
+    def composed(x, w, b=0.0):
+        centred = x - F.mean(x, axis=-1, keepdims=True)
+        return centred / F.sqrt(F.mean(centred * centred, axis=-1, keepdims=True) + eps) * w + b
+
+    x = x * np.arange(1, x.shape[-1] + 1) + np.arange(x.shape[-1])          # rows that are no constants
+    check_same(lambda x, w, b: F.layer_norm(x, w, b, eps=eps), composed, x, w, b)
+    check_same(lambda x, w: F.layer_norm(x, w, eps=eps), composed, x, w)
+
+
+@given(array(shapes(least=1)), st.sampled_from([1e-6, 0.1]), st.data())
+def test_rms_norm(x, eps, data):
+    w = data.draw(array(x.shape[-1:]))
+    x = x + 3
+    check_same(lambda x, w: F.rms_norm(x, w, eps=eps),
+               lambda x, w: x / F.sqrt(F.mean(x * x, axis=-1, keepdims=True) + eps) * w, x, w)
+
+
+@given(array(), st.sampled_from([0.0, 0.3, 0.9]), st.integers(0, 100))
+def test_dropout(x, p, seed):
+    def mask(dtype):
+        return ((np.random.default_rng(seed).random(x.shape, dtype="f4") >= p) / (1 - p)).astype(dtype)
+
+    check(lambda x: F.dropout(x * 1, p, rng=np.random.default_rng(seed)), lambda x: x * mask(x.dtype), x, rtol=1e-6)
+
+
+def test_dropout_keeps_the_mean():
+    x = np.ones((300, 300))
+    y = F.dropout(x, 0.25, rng=np.random.default_rng(0)).data
+    assert abs((y == 0).mean() - 0.25) < 0.01 and abs(y.mean() - 1) < 0.01
+    assert F.dropout(x, 0.0, rng=None) is x
+
+
+@given(array(), st.integers(0, 2**32 - 1))
+def test_mse_loss(x, seed):
+    target = np.random.default_rng(seed).standard_normal(x.shape)
+    check(F.mse_loss, lambda x, t: np.mean((x - t) ** 2), x, target)
