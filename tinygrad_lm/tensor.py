@@ -8,6 +8,7 @@ import numpy as np
 from .backend import array_module, to_host
 
 FLOAT = np.float32                      # what Python numbers and lists become
+SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _local = threading.local()              # each thread has its own no_grad and detect_anomaly
 
 
@@ -225,7 +226,7 @@ class no_grad:
 
     def __enter__(self):
         frame = sys._getframe(1)
-        while frame and not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
+        while frame and not frame.f_code.co_flags & SUSPENDABLE:
             frame = frame.f_back
         self.generator = frame                                  # the innermost one that runs us, if any
         vars(_local).setdefault("no_grad", []).append(self)
