@@ -1,0 +1,36 @@
+"""A model in a checkpoint: what it takes to build it again, and its weights."""
+from dataclasses import asdict
+from pathlib import Path
+
+from ..checkpoint import CheckpointError, load, part
+from ..text.char import CharTokenizer
+from .reward import RewardModel
+from .transformer import GPT, GPTConfig
+
+
+def describe(model, tokenizer):
+    """What `load_model` needs besides the weights."""
+    kind = "reward" if isinstance(model, RewardModel) else "gpt"
+    return {"kind": kind, "config": asdict(model.config), "tokenizer": tokenizer.to_dict()}
+
+
+def load_model(path, kind="gpt"):
+    """(model, tokenizer, meta) from a checkpoint, or from a run's folder, which has one; `kind` is "gpt" or "reward"."""
+    path = checkpoint_in(path)
+    tensors, meta = load(path)
+    try:
+        if meta["kind"] != kind:
+            raise CheckpointError(f"{path} holds a model of kind {meta['kind']!r}, and {kind!r} is needed here")
+        model, tokenizer = GPT(GPTConfig(**meta["config"])), CharTokenizer.from_dict(meta["tokenizer"])
+        if kind == "reward":
+            model = RewardModel(model)
+        model.load_state_dict(part(tensors, "model"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return model, tokenizer, meta
+
+
+def checkpoint_in(path):
+    """A run's folder stands for the checkpoint in it."""
+    path = Path(path)
+    return path / "checkpoint.safetensors" if path.is_dir() else path

@@ -1,0 +1,1 @@
+"""Text and tokens: tokenizers, batches, and the data of the road."""

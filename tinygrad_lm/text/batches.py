@@ -1,0 +1,71 @@
+"""From sequences of tokens to rectangles that a model reads: padding, masks, targets shifted by one, random batches."""
+import numpy as np
+
+IGNORE = -100                                   # a target that counts for nothing
+
+
+def pad_right(sequences, pad):
+    """Sequences of different length as one array int (B, T), T the longest."""
+    out = np.full((len(sequences), max(map(len, sequences))), pad, np.int64)
+    for row, s in zip(out, sequences):
+        row[:len(s)] = s
+    return out
+
+
+def answer_mask(tokens, prompt_length, end):
+    """True on the answer: after the prompt, up to and including the first end token. (B, T) -> bool (B, T)
+
+    Without an end token every sequence is answer to its last column.
+    """
+    answer = np.arange(tokens.shape[1]) >= prompt_length
+    ends = (tokens == end) & answer
+    return answer & (ends.cumsum(-1) - ends == 0)              # no end token strictly before this one
+
+
+def last_token(mask):
+    """The index of the last True of each row: bool (B, T) -> int (B,)"""
+    return mask.shape[1] - 1 - mask[:, ::-1].argmax(-1)
+
+
+def next_tokens(tokens, mask):
+    """(inputs, targets), both (B, T − 1): each token is to predict the next one, where that one is in the mask."""
+    return tokens[:, :-1], np.where(mask[:, 1:], tokens[:, 1:], IGNORE)
+
+
+class Rows:
+    """Examples of their own, one a row: inputs and targets int (N, T)."""
+
+    def __init__(self, idx, targets):
+        self.idx, self.targets = idx, targets
+
+    def sample(self, rng, batch_size):
+        """A random batch (inputs, targets), both (batch_size, T)."""
+        rows = rng.integers(len(self.idx), size=batch_size)
+        return self.idx[rows], self.targets[rows]
+
+    def chunks(self, batch_size):
+        """Everything once, in order."""
+        for i in range(0, len(self.idx), batch_size):
+            yield self.idx[i:i + batch_size], self.targets[i:i + batch_size]
+
+
+class Windows:
+    """One long text: an example is any stretch of T tokens, and the same stretch one token later."""
+
+    def __init__(self, ids, T):
+        if len(ids) < T + 1:
+            raise ValueError(f"the text has {len(ids)} tokens and an example takes {T + 1}: give more text or a smaller "
+                             "block")
+        self.ids, self.T = ids, T
+
+    def sample(self, rng, batch_size):
+        return self._at(rng.integers(len(self.ids) - self.T, size=batch_size))
+
+    def chunks(self, batch_size):
+        starts = np.arange(0, len(self.ids) - self.T, self.T)
+        for i in range(0, len(starts), batch_size):
+            yield self._at(starts[i:i + batch_size])
+
+    def _at(self, starts):
+        window = self.ids[starts[:, None] + np.arange(self.T + 1)]
+        return window[:, :-1], window[:, 1:]

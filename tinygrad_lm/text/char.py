@@ -1,0 +1,43 @@
+"""The simplest tokenizer: a character is a token."""
+import numpy as np
+
+SPECIAL = ("<pad>", "<end>")                    # ids 0 and 1; no text can produce them, only the ids themselves
+
+
+class CharTokenizer:
+    """`chars`, each a token, after the special tokens pad (id 0) and end (id 1)."""
+    pad, end = 0, 1
+
+    def __init__(self, chars):
+        self.chars = "".join(dict.fromkeys(chars))
+        self._ids = {c: i for i, c in enumerate(self.chars, len(SPECIAL))}
+
+    @classmethod
+    def from_text(cls, text):
+        """A token for every character that occurs in the text."""
+        if not text:
+            raise ValueError("the text is empty: there is nothing to learn an alphabet from")
+        return cls(sorted(set(text)))
+
+    def __len__(self):
+        return len(SPECIAL) + len(self.chars)
+
+    def encode(self, text):
+        """The ids of the text's characters, int64 (T,)."""
+        try:
+            return np.array([self._ids[c] for c in text], np.int64)
+        except KeyError:
+            at = next(i for i, c in enumerate(text) if c not in self._ids)
+            raise ValueError(f"the character {text[at]!r} at position {at} is not among the tokenizer's "
+                             f"{len(self.chars)}: {self.chars!r}") from None
+
+    def decode(self, ids):
+        """The text of the ids; special tokens are left out."""
+        return "".join(self.chars[i - len(SPECIAL)] for i in np.asarray(ids).tolist() if i >= len(SPECIAL))
+
+    def to_dict(self):
+        return {"kind": "char", "chars": self.chars}
+
+    @classmethod
+    def from_dict(cls, saved):
+        return cls(saved["chars"])

@@ -1,0 +1,22 @@
+"""A rival of PPO that needs no training: write n answers and keep the one that the reward model likes best."""
+from math import log
+
+import numpy as np
+
+from ..generate import generate
+from ..text.batches import answer_mask, last_token
+
+
+def best_of_n(model, score, prompts, n, *, rng, max_new_tokens, end, pad=0):
+    """The best of n answers to each prompt, by `score(tokens, last)`: prompts int (B, P) -> tokens int (B, T)."""
+    B, P = prompts.shape
+    answers = generate(model, prompts.repeat(n, axis=0), max_new_tokens, rng=rng, end=end, pad=pad)
+    rewards = score(answers.tokens, last_token(answer_mask(answers.tokens, P, end)))
+    rewards = np.where(answers.ended, rewards, -np.inf).reshape(B, n)
+    return answers.tokens.reshape(B, n, -1)[np.arange(B), rewards.argmax(-1)]
+
+
+def best_of_n_kl(n):
+    """KL of the best of n to the model that wrote them, at most: log n − (n − 1)/n (Stiennon et al. 2020 [SUMM], app.
+    G)."""
+    return log(n) - (n - 1) / n

@@ -1,0 +1,53 @@
+"""Stage one: learn what text looks like, by predicting every next token (GPT, Radford et al. 2018 [GPT1])."""
+from dataclasses import dataclass
+from math import log
+
+from ..optim import AdamW, warmup_cosine
+from ..tensor import no_grad
+from .step import train_step
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    steps: int = 800
+    batch_size: int = 64
+    lr: float = 3e-3
+    warmup: int = 40
+    weight_decay: float = 0.1
+    max_norm: float = 1.0
+    eval_every: int = 100
+
+
+def pretrain(model, data, held_out, config, *, rng, run):
+    """Train `model` on random batches of `data` (Rows or Windows); returns the loss on `held_out`, in nats a token."""
+    opt = AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    for step in run.steps(config.steps, model=model, opt=opt, rng=rng):
+        opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=config.steps)
+        idx, targets = data.sample(rng, config.batch_size)
+        loss = train_step(model, opt, idx, targets, max_norm=config.max_norm)
+        if (step + 1) % config.eval_every == 0 or step + 1 == config.steps:
+            run.log(step + 1, loss=loss, held_out=evaluate(model, held_out), lr=opt.lr)
+        elif (step + 1) % 10 == 0:
+            run.log(step + 1, loss=loss, lr=opt.lr)
+    return evaluate(model, held_out)
+
+
+def evaluate(model, data, *, batch_size=256):
+    """The mean of −log p over all targets of `data` that count, in nats; dropout off."""
+    model.eval()
+    total = count = 0
+    with no_grad():
+        for idx, targets in data.chunks(batch_size):
+            n = int((targets != -100).sum())
+            if n:
+                total += model.loss(idx, targets).item() * n
+                count += n
+    model.train()
+    if not count:
+        raise ValueError("the held-out data is empty: there is nothing to measure the loss on")
+    return total / count
+
+
+def bits(nats):
+    """Nats in bits: how many yes-or-no questions a token costs."""
+    return nats / log(2)

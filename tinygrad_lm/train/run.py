@@ -1,0 +1,91 @@
+"""A run: its folder, its progress on the screen, what was logged, and a checkpoint from which it goes on exactly."""
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..checkpoint import CheckpointError, load, pack, save, unpack
+from ..models.saved import checkpoint_in, describe
+
+
+class Run:
+    """One stage of training. `folder=None` keeps nothing on disk; `show` draws a progress bar.
+
+    A stage's loop is `for step in run.steps(total, model=model, opt=opt, rng=rng)`: where `resume` is set and the
+    folder has a checkpoint, the named objects are put back as they were and the loop starts behind it; else at 0.
+    Every `save_every` steps, and at the end, they are saved. `meta` is saved along (the stage's settings, say), and a
+    checkpoint made under other settings is refused.
+    """
+
+    def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False):
+        self.path = checkpoint_in(make_folder(folder)) if folder is not None else None
+        self.stage, self.tokenizer, self.meta = stage, tokenizer, {"stage": stage} | (meta or {})
+        self.resume, self.save_every, self.show = resume, save_every, show
+        self.history = []                           # one dict of numbers for each logged step
+        self.saved_at = None
+
+    def steps(self, total, *, model, **others):
+        objects = {"model": model} | others
+        start = self._restore(objects, total) if self.resume and self.path and self.path.exists() else 0
+        with _bar(self.stage, total, start, self.show) as self._advance:
+            for step in range(start, total):
+                yield step
+                self._advance(step + 1, self.history[-1] if self.history else {})
+                if self.path and ((step + 1) % self.save_every == 0 or step + 1 == total):
+                    self._save(objects, step + 1)
+
+    def log(self, step, **numbers):
+        """Remember these numbers for this step; the bar shows the latest."""
+        self.history.append({"step": step} | {k: float(v) for k, v in numbers.items()})
+
+    def _save(self, objects, step):
+        tensors, generators = pack(objects)
+        meta = self.meta | describe(objects["model"], self.tokenizer) | {
+            "step": step, "history": self.history, "generators": generators}
+        save(self.path, tensors, meta)
+        self.saved_at = step
+
+    def _restore(self, objects, total):
+        tensors, meta = load(self.path)
+        for key, value in self.meta.items():
+            if meta.get(key) != value:
+                raise CheckpointError(f"{self.path} was made with {key} {meta.get(key)!r}, and this run has {value!r}: "
+                                      "resume with the same settings, or begin in a new folder")
+        try:
+            unpack(objects, tensors, meta["generators"])
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{self.path} does not fit this run: {error}") from None
+        self.history, self.saved_at = meta["history"], meta["step"]
+        return meta["step"]
+
+
+def make_folder(folder):
+    """The folder, made if need be; an error in one sentence where that cannot be."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"cannot write into the run folder {folder}: {error.strerror}") from None
+    return folder
+
+
+@contextmanager
+def _bar(stage, total, start, show):
+    """A function (step, numbers) that moves the bar; nothing is drawn, and rich is not loaded, unless `show`."""
+    if not show:
+        yield lambda step, numbers: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    columns = (TextColumn("{task.description:<12}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[now]:<34}"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), refresh_per_second=4) as progress:
+        task = progress.add_task(stage, total=total, completed=start, now="")
+
+        def advance(step, numbers):
+            shown = [f"{k} {v:.3g}" for k, v in numbers.items() if k != "step"][:3]
+            progress.update(task, completed=step, now="  ".join(shown))
+
+        yield advance
