@@ -42,7 +42,9 @@ _astype = op(ew.astype_forward, ew.astype_backward)
 
 def gelu(x, *, approximate="none"):
     """x Φ(x), exactly ("none", with erf) or as GPT-2 has it ("tanh")."""
-    return {"none": _gelu, "tanh": _gelu_tanh}[approximate](x)
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'gelu\'s approximate is "none" or "tanh", not {approximate!r}')
+    return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
 
 
 def clip(x, low=None, high=None):
@@ -163,12 +165,19 @@ def unsqueeze(x, axis):
 
 def concat(tensors, *, axis=0):
     """Laid end to end along an axis that they have."""
-    return _concat(*tensors, axis=axis)
+    return _concat(*_some(tensors, "concat"), axis=axis)
 
 
 def stack(tensors, *, axis=0):
     """Laid beside each other along a new axis."""
-    return _stack(*tensors, axis=axis)
+    return _stack(*_some(tensors, "stack"), axis=axis)
+
+
+def _some(tensors, name):
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError(f"{name} needs at least one tensor")
+    return tensors
 
 
 def split(x, size, *, axis=0):
@@ -294,6 +303,8 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
                          "one class number for each row of logits")
     check_ids(np.where(targets == ignore_index, 0, targets) if array_module(targets) is np else targets,
               shape[-1], "target")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
     if reduction == "mean" and not (targets != ignore_index).any():
         raise ValueError(f"no target to average over: all {targets.size} are {ignore_index}, which is ignored")
     loss = _cross_entropy(reshape(logits, -1, shape[-1]) if len(shape) != 2 else logits, targets=targets.reshape(-1),
@@ -311,19 +322,33 @@ def mse_loss(x, target):
 
 def layer_norm(x, weight, bias=None, *, eps=1e-5):
     """Rows of mean 0 and variance 1, times weight, plus bias: x (..., C), weight and bias (C,)."""
+    _check_rows("layer_norm", x, weight, *() if bias is None else (bias,))
     return _layer_norm(x, weight, eps=eps) if bias is None else _layer_norm(x, weight, bias, eps=eps)
 
 
 def rms_norm(x, weight, *, eps=1e-6):
     """Rows of mean square 1, times weight: x (..., C), weight (C,)."""
+    _check_rows("rms_norm", x, weight)
     return _rms_norm(x, weight, eps=eps)
+
+
+def _check_rows(name, x, *parameters):
+    """Refuse parameters that are not of x's last axis; some others would broadcast."""
+    for p in parameters:
+        if raw(p).shape != raw(x).shape[-1:]:
+            raise ValueError(f"{name} of shape {raw(x).shape} needs parameters of shape {raw(x).shape[-1:]}, "
+                             f"not {raw(p).shape}")
 
 
 def dropout(x, p, *, rng):
     """Each element is zero with probability p, else divided by 1 − p; drawn from the generator `rng`."""
+    check_probability(p)
+    return _dropout(x, p=p, rng=rng) if p else x
+
+
+def check_probability(p):
     if not 0 <= p < 1:
         raise ValueError(f"dropout's p is a probability in [0, 1), not {p}")
-    return _dropout(x, p=p, rng=rng) if p else x
 
 
 def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal=False, key_lengths=None, scale=None):
@@ -333,6 +358,9 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal
     (B, H, T, S): boolean (True: may be seen) or added to the scores, a constant either way. is_causal: query t sees
     keys up to t + S − T, so that the last sees all. key_lengths int (B,): only so many keys count. scale: 1/√D.
     """
+    if not raw(query).ndim == raw(key).ndim == raw(value).ndim == 4:
+        raise ValueError("attention takes query, key and value of shape (B, H, T, D), not "
+                         f"{raw(query).shape}, {raw(key).shape} and {raw(value).shape}")
     (B, H, T, D), (Bk, K, S, Dk) = raw(query).shape, raw(key).shape
     if (B, D) != (Bk, Dk) or raw(key).shape[:3] != raw(value).shape[:3] or H % K:
         raise ValueError(f"attention of query {(B, H, T, D)}, key {raw(key).shape} and value {raw(value).shape}: "
@@ -343,6 +371,9 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal
 
 def qkv_attention(qkv, n_head):
     """Causal self-attention from projections that lie side by side: (B, T, 3C) -> (B, T, C)."""
+    shape = raw(qkv).shape
+    if len(shape) != 3 or shape[2] % (3 * n_head):
+        raise ValueError(f"qkv_attention takes (B, T, 3C) where 3 · n_head = {3 * n_head} divides 3C, not {shape}")
     return _qkv_attention(qkv, n_head=n_head)
 
 

@@ -143,6 +143,7 @@ class Dropout(Module):
     """Zeros with probability p while training, nothing in eval mode; the draws come from the generator `rng`."""
 
     def __init__(self, p, *, rng):
+        F.check_probability(p)
         self.p, self.rng = p, rng
 
     def forward(self, x):

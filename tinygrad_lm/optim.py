@@ -68,6 +68,9 @@ class Optimizer:
 
     def load_state_dict(self, state):
         for name in self.buffers:
+            if name not in state:
+                raise ValueError(f"the optimizer's state has no `{name}`, which {type(self).__name__} keeps: it belongs to "
+                                 f"another kind of optimizer, being {', '.join(state)}")
             if state[name].shape != self.flat.shape:
                 raise ValueError(f"the optimizer's state {name} has {state[name].size} elements, its parameters "
                                  f"{self.flat.size}: it belongs to another model")

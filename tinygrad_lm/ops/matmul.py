@@ -39,6 +39,8 @@ def linear_forward(x, w, b=None):                                     # x (..., 
     if w.ndim != 2 or x.ndim == 0 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"a weight of shape (out, in) = {w.shape} takes inputs of shape (..., {w.shape[-1]}), "
                          f"not {x.shape}")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"a weight of shape (out, in) = {w.shape} takes a bias of shape {w.shape[:1]}, not {b.shape}")
     y = x.reshape(-1, x.shape[-1]) @ w.T                              # one product for the whole batch
     if b is not None:
         y += b
