@@ -9,7 +9,7 @@ from tinygrad_lm import Tensor, functional as F
 
 from .checks import check_same
 
-HELPERS = {"raw", "check_ids", "op", "array_module"}
+HELPERS = {"raw", "check_ids", "check_probability", "op", "array_module"}
 HERE = Path(__file__).parent
 
 
