@@ -136,8 +136,8 @@ def clip_grad_norm_(params, max_norm):
 
     A norm that is not finite raises: a step along it would destroy the model.
     """
-    grads = [p.grad.reshape(-1) for p in params if p.grad is not None]
-    norm = sqrt(sum(float(g @ g) for g in grads))
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = sqrt(sum(float(g.reshape(-1) @ g.reshape(-1)) for g in grads))
     if not isfinite(norm):
         raise FloatingPointError("the gradient is NaN or infinite: lower the learning rate, or find the operation with "
                                  "`with tinygrad_lm.detect_anomaly():` around the step")
