@@ -1,4 +1,7 @@
 """What the properties are tried on: float64 arrays of every small shape, in every layout that memory allows."""
+from functools import cache
+from itertools import product, zip_longest
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -19,7 +22,21 @@ def spaced(x):
 
 def shapes(*, least=0, most=3, sizes=(1, 2, 3, 4)):
     """Shapes of `least` to `most` axes; size 1 among them, for broadcasting. Add 0 to `sizes` for empty arrays."""
-    return st.lists(st.sampled_from(sizes), min_size=least, max_size=most).map(tuple)
+    return st.sampled_from(every_shape(least, most, sizes))
+
+
+@cache
+def every_shape(least, most, sizes):
+    return [shape for n in range(least, most + 1) for shape in product(sizes, repeat=n)]
+
+
+@cache
+def every_broadcast(n, sizes):
+    """All n-tuples of shapes that broadcast: drawn as one, because drawn apart most would be (1,) with ()."""
+    def fit(*shapes):
+        axes = zip_longest(*(shape[::-1] for shape in shapes), fillvalue=1)
+        return all(len({*sizes} - {1}) <= 1 for sizes in axes)
+    return [shapes for shapes in product(every_shape(0, 3, sizes), repeat=n) if fit(*shapes)]
 
 
 def uniform(low=-2.0, high=2.0):
@@ -53,12 +70,8 @@ def array(draw, shape=None, values=uniform()):
 @st.composite
 def broadcastable(draw, *values, sizes=(1, 2, 3)):
     """An array for each of `values`, whose shapes broadcast against each other."""
-    full = draw(shapes(sizes=sizes))
-    arrays = []
-    for v in values:
-        shape = [draw(st.sampled_from((n, 1))) for n in full]
-        arrays.append(draw(array(tuple(shape[draw(st.integers(0, len(full))):]), v)))
-    return arrays
+    shapes = draw(st.sampled_from(every_broadcast(len(values), sizes)))
+    return [draw(array(shape, v)) for shape, v in zip(shapes, values)]
 
 
 def axes_of(x, *, several=True):
