@@ -34,10 +34,11 @@ def dpo(policy, reference, better, worse, config, *, rng, run):
                                                  for i in range(0, N, 512)]) for t, m in (better, worse))
     per_epoch = -(-N // config.batch_size)
     total = config.epochs * per_epoch
+    orders = [rng.permutation(N) for _ in range(config.epochs)]          # drawn here: the same again after a resume
     for step in run.steps(total, model=policy, opt=opt, rng=rng):
         epoch, i = divmod(step, per_epoch)
         opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=total)
-        rows = np.random.default_rng([N, epoch]).permutation(N)[i * config.batch_size:(i + 1) * config.batch_size]
+        rows = orders[epoch][i * config.batch_size:(i + 1) * config.batch_size]
         both = answer_logprobs(policy, np.concatenate([better[0][rows], worse[0][rows]]),
                                np.concatenate([better[1][rows], worse[1][rows]]))
         opt.zero_grad()

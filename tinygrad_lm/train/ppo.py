@@ -78,8 +78,7 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         run.log(it + 1, reward=scores.mean(), kl=((old - ref) * m).sum(-1).mean(),
                 entropy=-(old * m).sum() / m.sum(), ended=answers.ended.mean() if end is not None else 1.0,
                 explained_variance=explained_variance(old_values[m], returns[m]), length=m.sum(-1).mean(), lr=opt.lr,
-                **{k: np.mean([s[k] for s in stats]) for k in stats[0]}, first_update=stats[c.minibatches - 1]["approx_kl"],
-                **(watch(tokens) if watch else {}))
+                **{k: np.mean([s[k] for s in stats]) for k in stats[0]}, **(watch(tokens) if watch else {}))
 
 
 def token_rewards(scores, log_ratio, m, kl_coef):

@@ -9,7 +9,7 @@ from .step import train_step
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    steps: int = 800
+    steps: int = 1000
     batch_size: int = 64
     lr: float = 3e-3
     warmup: int = 40

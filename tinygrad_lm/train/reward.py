@@ -31,23 +31,29 @@ def ranking_loss(rewards):
     return preference_loss(rewards[:, better], rewards[:, worse])
 
 
-def train_reward(model, tokens, last, config, *, rng, run):
+def train_reward(model, tokens, last, config, *, rng, run, baseline=None):
     """Train a RewardModel on ranked answers: tokens int (N, K, T), the K answers to one prompt, best first; last int
-    (N, K), the index of each one's last token."""
+    (N, K), the index of each one's last token.
+
+    At the end rewards are normalised to mean 0 and standard deviation 1 on the answers `baseline`, (tokens, last): those
+    of the model that PPO will start from.
+    """
     opt = AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     N, K, T = tokens.shape
     per_epoch = -(-N // config.batch_size)
-    order = None
-    for step in run.steps(config.epochs * per_epoch, model=model, opt=opt, rng=rng):
+    total = config.epochs * per_epoch
+    orders = [rng.permutation(N) for _ in range(config.epochs)]          # drawn here: the same again after a resume
+    for step in run.steps(total, model=model, opt=opt, rng=rng):
         epoch, i = divmod(step, per_epoch)
-        opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=config.epochs * per_epoch)
-        order = np.random.default_rng([N, epoch]).permutation(N)         # the same again after a resume
-        rows = order[i * config.batch_size:(i + 1) * config.batch_size]
+        opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=total)
+        rows = orders[epoch][i * config.batch_size:(i + 1) * config.batch_size]
         opt.zero_grad()
         rewards = model(tokens[rows].reshape(-1, T), last[rows].reshape(-1)).reshape(-1, K)
         loss = ranking_loss(rewards)
         descend(loss, opt, config.max_norm)
-        if (step + 1) % 10 == 0 or step + 1 == config.epochs * per_epoch:
+        if step + 1 == total and baseline:
+            model.normalise(score_answers(model, *baseline))             # before the last checkpoint is written
+        if (step + 1) % 10 == 0 or step + 1 == total:
             run.log(step + 1, loss=loss.item(), accuracy=pair_accuracy(rewards.data), lr=opt.lr)
 
 

@@ -9,9 +9,9 @@ from .step import train_step
 
 @dataclass(frozen=True)
 class SFTConfig:
-    steps: int = 400
+    steps: int = 600
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 2e-3
     warmup: int = 20
     weight_decay: float = 0.1
     max_norm: float = 1.0
