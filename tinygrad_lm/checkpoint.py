@@ -51,16 +51,25 @@ def pack(objects):
     """The state of {name: Module, Optimizer or random Generator} as (tensors, states of the generators)."""
     tensors = {f"{name}/{key}": a for name, x in objects.items() if hasattr(x, "state_dict")
                for key, a in x.state_dict().items()}
-    return tensors, {name: x.bit_generator.state for name, x in objects.items() if hasattr(x, "bit_generator")}
+    return tensors, {name: rng.bit_generator.state for name, rng in _generators(objects)}
 
 
 def unpack(objects, tensors, generators):
     """Put the state that `pack` took back into the same objects."""
     for name, x in objects.items():
-        if hasattr(x, "bit_generator"):
-            x.bit_generator.state = generators[name]
-        else:
+        if hasattr(x, "load_state_dict"):
             x.load_state_dict(part(tensors, name))
+    for name, rng in _generators(objects):
+        rng.bit_generator.state = generators[name]
+
+
+def _generators(objects):
+    """(name, generator): the ones given, and those from which the modules' dropout draws."""
+    for name, x in objects.items():
+        if hasattr(x, "bit_generator"):
+            yield name, x
+        elif hasattr(x, "modules"):
+            yield from ((f"{name}/{i}", m.rng) for i, m in enumerate(x.modules()) if hasattr(m, "rng"))
 
 
 def part(tensors, name):

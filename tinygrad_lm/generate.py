@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .models.transformer import KVCache
+from .nn import evaluating
 from .tensor import no_grad
 
 
@@ -44,21 +45,23 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     if seen.ndim != 2 or seen.shape[1] == 0:
         raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {seen.shape}")
     cache, new = None, seen
-    for _ in range(max_new_tokens):
-        with no_grad():
-            if cache is None or cache.length + new.shape[1] > block:
-                new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
-                mask = mask if mask is None or seen.shape[1] <= block else None
-                cache = KVCache(model, len(seen), min(block, new.shape[1] + max_new_tokens))
-                h = model.hidden(new, mask=mask, cache=cache)
-            else:
-                h = model.hidden(new, cache=cache)
-            logits = h.data[:, -1] @ model.wte.weight.data.T                       # (B, V)
-            logp = next_logprobs(logits, temperature, top_k, top_p)
-        token = draw(logp, rng) if temperature else logp.argmax(-1)
-        yield token, logp[np.arange(len(token)), token]
-        new = token[:, None]
-        seen = np.concatenate([seen, new], axis=1)
+    with evaluating(model):
+        for _ in range(max_new_tokens):
+            with no_grad():
+                if cache is None or cache.length + new.shape[1] > block:
+                    new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
+                    real = None if mask is None else mask[:, -new.shape[1]:]
+                    cache = KVCache(model, len(seen), min(block, new.shape[1] + max_new_tokens))
+                    h = model.hidden(new, mask=real, cache=cache)
+                else:
+                    h = model.hidden(new, cache=cache)
+                logits = h.data[:, -1] @ model.wte.weight.data.T                   # (B, V)
+                logp = next_logprobs(logits, temperature, top_k, top_p)
+            token = draw(logp, rng) if temperature else logp.argmax(-1)
+            yield token, logp[np.arange(len(token)), token]
+            new = token[:, None]
+            seen = np.concatenate([seen, new], axis=1)
+            mask = None if mask is None else np.concatenate([mask, np.ones_like(new, bool)], axis=1)
 
 
 def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
@@ -67,7 +70,9 @@ def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
         raise ValueError(f"temperature is 0 (always the likeliest) or above, not {temperature}")
     if not np.isfinite(logits).all():
         raise FloatingPointError("the model's scores are NaN or infinite: its weights are damaged")
-    logp = log_normalise(logits / temperature if temperature else logits)
+    if temperature:                                                 # shifted, so that dividing by 10⁻³⁰ is no overflow
+        logits = (logits - logits.max(-1, keepdims=True)) / max(temperature, 1e-30)
+    logp = log_normalise(logits)
     if top_k is not None and top_k < logp.shape[-1]:
         if top_k < 1:
             raise ValueError(f"top_k keeps at least 1 token, not {top_k}")

@@ -1,4 +1,6 @@
 """Layers: parameters with names, and what they compute."""
+from contextlib import contextmanager
+
 import numpy as np
 
 from . import functional as F
@@ -92,6 +94,19 @@ class Module:
         for name, p in own.items():
             if name in state:
                 p.data[...] = state[name]
+
+
+@contextmanager
+def evaluating(*models):
+    """with evaluating(model): dropout is off inside, and afterwards as it was before."""
+    before = [(m, m.training) for model in models for m in model.modules()]
+    for m, _ in before:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m, training in before:
+            m.training = training
 
 
 class Linear(Module):

@@ -28,6 +28,8 @@ def dpo_loss(better, worse, ref_better, ref_worse, beta):
 def dpo(policy, reference, better, worse, config, *, rng, run):
     """Train `policy` on pairs: better and worse are each (tokens int (N, T), mask bool (N, T)) of the answers."""
     N = len(better[0])
+    for model in (policy, reference):
+        model.eval()                                                     # no dropout: the ratio is of two models only
     opt = AdamW(policy.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
     with no_grad():
         ref_better, ref_worse = (np.concatenate([answer_logprobs(reference, t[i:i + 512], m[i:i + 512]).data

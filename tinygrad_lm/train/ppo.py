@@ -40,6 +40,8 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
     `watch(tokens)` may return more numbers to log: they are never learned from.
     """
     c, P = config, prompts.shape[1]
+    for model in (policy, value, reference):
+        model.eval()                                            # no dropout: a ratio compares two passes of one model
     opt = AdamW(policy.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
     value_opt = AdamW(value.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
     for it in run.steps(c.iterations, model=policy, value=value, opt=opt, value_opt=value_opt, rng=rng):
@@ -105,7 +107,7 @@ def gae(rewards, values, m, gamma, lam):
 
 def whiten(x, m):
     """Mean 0 and standard deviation 1 over the mask, 0 outside; numbers that are all equal become 0."""
-    mean, std = x[m].mean(), x[m].std()
+    mean, std = float(x[m].mean(dtype=np.float64)), float(x[m].std(dtype=np.float64))     # exact where all are equal
     return (x - mean) / (std + 1e-8) * m
 
 

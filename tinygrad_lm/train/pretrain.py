@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 from math import log
 
+from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
 from ..tensor import no_grad
 from .step import train_step
@@ -34,15 +35,13 @@ def pretrain(model, data, held_out, config, *, rng, run):
 
 def evaluate(model, data, *, batch_size=256):
     """The mean of −log p over all targets of `data` that count, in nats; dropout off."""
-    model.eval()
     total = count = 0
-    with no_grad():
+    with no_grad(), evaluating(model):
         for idx, targets in data.chunks(batch_size):
             n = int((targets != -100).sum())
             if n:
                 total += model.loss(idx, targets).item() * n
                 count += n
-    model.train()
     if not count:
         raise ValueError("the held-out data is empty: there is nothing to measure the loss on")
     return total / count

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
 from ..tensor import no_grad
 from .step import descend
@@ -65,7 +66,7 @@ def pair_accuracy(rewards, truth=None):
 
 
 def score_answers(model, tokens, last, *, batch_size=512):
-    """The rewards of answers (N, T) as an array (N,)."""
-    with no_grad():
+    """The rewards of answers (N, T) as an array (N,); dropout off."""
+    with no_grad(), evaluating(model):
         return np.concatenate([model(tokens[i:i + batch_size], last[i:i + batch_size]).data
                                for i in range(0, len(tokens), batch_size)])

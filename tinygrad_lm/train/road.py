@@ -1,15 +1,12 @@
 """The whole road on one task, names: what each stage is given, and how its result is judged."""
-from copy import deepcopy
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..generate import generate
-from ..models import GPT, GPTConfig, RewardModel
+from ..models import GPT, GPTConfig
 from ..text import names, person
 from ..text.batches import answer_mask, last_token
 from ..text.names import MAX_ANSWER, PROMPT_LENGTH, tokenizer
-from .reward import pair_accuracy, score_answers
+from .reward import score_answers
 
 WIDTH = PROMPT_LENGTH + MAX_ANSWER              # tokens of a prompt and the longest answer
 N_EXAMPLES = 3000                               # prompts with a good answer, for fine-tuning
@@ -22,8 +19,12 @@ def new_model(rng):
 
 def answer(model, prompts, rng, *, temperature=1.0):
     """One answer to each prompt, with the prompt before it and padding behind: int (N, WIDTH)."""
-    tokens = generate(model, prompts, MAX_ANSWER, rng=rng, temperature=temperature, end=tokenizer.end,
-                      pad=tokenizer.pad).tokens
+    return widen(generate(model, prompts, MAX_ANSWER, rng=rng, temperature=temperature, end=tokenizer.end,
+                          pad=tokenizer.pad).tokens)
+
+
+def widen(tokens):
+    """Padding on the right, up to WIDTH columns: (N, T) -> (N, WIDTH)"""
     return np.pad(tokens, [(0, 0), (0, WIDTH - tokens.shape[1])], constant_values=tokenizer.pad)
 
 
@@ -77,3 +78,9 @@ def win_rate(tokens, baseline):
     """How often the person, without noise, prefers `tokens` to `baseline`; a tie counts half."""
     a, b = true_scores(tokens), true_scores(baseline)
     return float(((a > b) + 0.5 * (a == b)).mean())
+
+
+def watch(tokens):
+    """What PPO's log shows besides: the true reward, which nothing learns from, and obedience."""
+    tokens = widen(tokens)
+    return {"true_reward": true_scores(tokens).mean(), "obey": obedience(tokens)}

@@ -1,4 +1,5 @@
 """A run: its folder, its progress on the screen, what was logged, and a checkpoint from which it goes on exactly."""
+import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ class Run:
 
     def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False):
         self.path = checkpoint_in(make_folder(folder)) if folder is not None else None
-        self.stage, self.tokenizer, self.meta = stage, tokenizer, {"stage": stage} | (meta or {})
+        self.stage, self.tokenizer = stage, tokenizer
+        self.meta = json.loads(json.dumps({"stage": stage} | (meta or {})))      # as it will be read back
         self.resume, self.save_every, self.show = resume, save_every, show
         self.history = []                           # one dict of numbers for each logged step
         self.saved_at = None
@@ -31,22 +33,22 @@ class Run:
                 yield step
                 self._advance(step + 1, self.history[-1] if self.history else {})
                 if self.path and ((step + 1) % self.save_every == 0 or step + 1 == total):
-                    self._save(objects, step + 1)
+                    self._save(objects, step + 1, total)
 
     def log(self, step, **numbers):
         """Remember these numbers for this step; the bar shows the latest."""
         self.history.append({"step": step} | {k: float(v) for k, v in numbers.items()})
 
-    def _save(self, objects, step):
+    def _save(self, objects, step, total):
         tensors, generators = pack(objects)
         meta = self.meta | describe(objects["model"], self.tokenizer) | {
-            "step": step, "history": self.history, "generators": generators}
+            "step": step, "total": total, "history": self.history, "generators": generators}
         save(self.path, tensors, meta)
         self.saved_at = step
 
     def _restore(self, objects, total):
         tensors, meta = load(self.path)
-        for key, value in self.meta.items():
+        for key, value in (self.meta | {"total": total}).items():
             if meta.get(key) != value:
                 raise CheckpointError(f"{self.path} was made with {key} {meta.get(key)!r}, and this run has {value!r}: "
                                       "resume with the same settings, or begin in a new folder")
@@ -78,14 +80,14 @@ def _bar(stage, total, start, show):
         yield lambda step, numbers: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = (TextColumn("{task.description:<12}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[now]:<34}"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    columns = (TextColumn("{task.description:<9}"), BarColumn(14), TextColumn("{task.completed}/{task.total}"),
+               TextColumn("{task.fields[now]}"), TextColumn("[dim]left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), refresh_per_second=4) as progress:
         task = progress.add_task(stage, total=total, completed=start, now="")
 
         def advance(step, numbers):
-            shown = [f"{k} {v:.3g}" for k, v in numbers.items() if k != "step"][:3]
+            shown = [f"{k} {v:.2f}" for k, v in numbers.items() if k != "step"][:2]
             progress.update(task, completed=step, now="  ".join(shown))
 
         yield advance

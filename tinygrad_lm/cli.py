@@ -1,0 +1,265 @@
+"""The command line: `tinygrad-lm demo` walks the whole road; the other commands are single stages of it."""
+import sys
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import numpy as np
+
+from .checkpoint import CheckpointError
+from .train.pretrain import PretrainConfig
+from .train.ppo import PPOConfig
+from .train.reward import RewardConfig
+from .train.sft import SFTConfig
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tinygrad_lm", message="tinygrad_lm %(version)s")
+def commands():
+    """From the probability of a sentence to a model tuned on human preference, in NumPy.
+
+    `tinygrad-lm demo` does the four stages in a few minutes; the other commands are these stages one at a time:
+
+    \b
+      tinygrad-lm pretrain --out runs/pretrain
+      tinygrad-lm sft      --model runs/pretrain --out runs/sft
+      tinygrad-lm reward   --model runs/sft --out runs/reward
+      tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
+      tinygrad-lm sample   runs/ppo --prompt '^k5>'
+    """
+
+
+def main():
+    """The entry point: errors that a user can mend are one line, not a traceback."""
+    try:
+        commands(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        click.echo(help_text.format_message())
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped; what was saved last is kept: the same command with --resume goes on from there", err=True)
+        sys.exit(130)
+    except (CheckpointError, ValueError, IndexError, FloatingPointError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def stage_options(config, default_out):
+    """The flags that every stage has, and one for each field of its configuration, with its default."""
+    def add(command):
+        for f in reversed(fields(config)):
+            command = click.option(f"--{f.name.replace('_', '-')}", type=f.type, default=f.default, show_default=True,
+                                   help=HELP[f.name])(command)
+        for option in (click.option("--resume", is_flag=True, help="go on from the checkpoint in --out"),
+                       click.option("--save-every", default=100, show_default=True, help="steps between checkpoints"),
+                       click.option("--seed", default=0, show_default=True, help="the same seed gives the same bits"),
+                       click.option("--out", default=default_out, show_default=True, type=click.Path(path_type=Path),
+                                    help="the run's folder")):
+            command = option(command)
+        return command
+    return add
+
+
+HELP = {
+    "steps": "updates of the weights", "batch_size": "examples an update (PPO: answers an iteration; reward: prompts)",
+    "lr": "highest learning rate", "warmup": "steps over which the learning rate rises",
+    "weight_decay": "pull of the weights towards 0", "max_norm": "longest gradient; a longer one is scaled down",
+    "eval_every": "steps between measurements on held-out text", "epochs": "passes over the data",
+    "iterations": "rounds of answering and learning", "minibatches": "parts a batch is learned in",
+    "kl_coef": "price of leaving the fine-tuned model, beta", "gamma": "discount of later rewards",
+    "lam": "lambda of generalised advantage estimation", "clip": "how far a probability ratio may move, epsilon",
+    "value_clip": "how far a value may move in an iteration", "temperature": "of the answers that are learned from",
+    "no_end_reward": "reward of an answer that does not end", "max_new_tokens": "longest answer",
+}
+
+model_option = click.option("--model", "model_path", required=True, type=click.Path(path_type=Path),
+                            help="checkpoint or run folder to start from")
+
+
+def settings(config, options):
+    """The flags that belong to a configuration, as that configuration."""
+    return config(**{f.name: options[f.name] for f in fields(config)})
+
+
+@contextmanager
+def stage(name, out, tokenizer, config, *, seed, save_every, resume):
+    """A Run with a progress bar; afterwards, where the result is and what it took."""
+    from dataclasses import asdict
+
+    from .train.run import Run
+    yield Run(out, stage=name, tokenizer=tokenizer, meta={"seed": seed, name: asdict(config)}, resume=resume,
+              save_every=save_every, show=True)
+    click.echo(f"saved in {out}")
+
+
+def load_names_model(path, kind="gpt"):
+    """A model that reads the naming task's alphabet."""
+    from .models.saved import load_model
+    from .text.names import tokenizer as needed
+    model, tokenizer, _ = load_model(path, kind)
+    if tokenizer.to_dict() != needed.to_dict():
+        raise CheckpointError(f"{path} was trained on another text: this stage is about names and needs their "
+                              f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text)")
+    return model, tokenizer
+
+
+@commands.command()
+@click.option("--out", default="runs/demo", show_default=True, type=click.Path(path_type=Path), help="the run's folder")
+@click.option("--seed", default=0, show_default=True, help="the same seed gives the same bits")
+@click.option("--fast", is_flag=True, help="smaller stages, under 45 seconds")
+@click.option("--resume", is_flag=True, help="go on behind the stages and steps that are already in --out")
+def demo(out, seed, fast, resume):
+    """All four stages on given names, samples after each, and a report: table, figures, HTML page."""
+    from .train.demo import FAST, DemoConfig, run_demo
+    from .train.demo_report import write_report
+    results = run_demo(out, FAST if fast else DemoConfig(), seed=seed, resume=resume, say=click.echo)
+    write_report(results, out)
+
+
+@commands.command()
+@click.option("--text", type=click.Path(path_type=Path), help="learn this text instead of the names (UTF-8)")
+@click.option("--n-layer", default=3, show_default=True, help="blocks")
+@click.option("--n-head", default=4, show_default=True, help="heads a block")
+@click.option("--n-embd", default=64, show_default=True, help="channels")
+@click.option("--block-size", default=32, show_default=True, help="longest sequence")
+@click.option("--dropout", default=0.0, show_default=True, help="share of activations dropped in training")
+@stage_options(PretrainConfig, "runs/pretrain")
+def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save_every, resume, **options):
+    """Stage 1: predict the next character, of names or of a text of yours."""
+    from .models import GPT, GPTConfig
+    from .text import names
+    from .train import pretrain as p
+    config = settings(PretrainConfig, options)
+    tokenizer, data, held_out = names_data(names) if text is None else text_data(text, block_size)
+    rng = np.random.default_rng(seed)
+    model = GPT(GPTConfig(len(tokenizer), block_size, n_layer, n_head, n_embd, dropout), rng=rng)
+    click.echo(f"{model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary")
+    with stage("pretrain", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
+        loss = p.pretrain(model, data, held_out, config, rng=rng, run=run)
+    click.echo(f"held-out loss {loss:.4f} nats = {p.bits(loss):.3f} bits a character")
+
+
+def names_data(names):
+    train, held_out = names.split_names(names.load_names())
+    return names.tokenizer, names.plain_rows(train), names.plain_rows(held_out)
+
+
+def text_data(path, block_size):
+    """A text file: its first nine tenths to learn from, the last to measure on."""
+    from .text.batches import Windows
+    from .text.char import CharTokenizer
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}): convert it "
+                         "first, e.g. with iconv") from None
+    if not text:
+        raise ValueError(f"{path} is empty: there is nothing to learn from")
+    tokenizer = CharTokenizer.from_text(text)
+    ids = tokenizer.encode(text)
+    cut = len(ids) * 9 // 10
+    return tokenizer, Windows(ids[:cut], block_size), Windows(ids[cut:], block_size)
+
+
+@commands.command()
+@model_option
+@click.option("--examples", default=3000, show_default=True, help="prompts with a good answer")
+@stage_options(SFTConfig, "runs/sft")
+def sft(model_path, examples, out, seed, save_every, resume, **options):
+    """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k)."""
+    from .text import names
+    from .train import road, sft as s
+    config = settings(SFTConfig, options)
+    model, tokenizer = load_names_model(model_path)
+    train, held_out = names.split_names(names.load_names())
+    rng, prompts = np.random.default_rng(seed), names.prompts_from(held_out)[:1000]
+    before = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
+    chosen = [train[i] for i in rng.permutation(len(train))[:examples]]
+    with stage("sft", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
+        loss = s.sft(model, names.instruction_rows(chosen), names.instruction_rows(held_out), config, rng=rng, run=run)
+    after = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
+    click.echo(f"held-out loss {loss:.4f} nats a token; obeys {before:.1%} of prompts before, {after:.1%} after")
+
+
+@commands.command()
+@model_option
+@click.option("--rankings", default=5000, show_default=True, help="prompts whose four answers are ranked")
+@stage_options(RewardConfig, "runs/reward")
+def reward(model_path, rankings, out, seed, save_every, resume, **options):
+    """Stage 3a: the model answers, a simulated person ranks, a reward model learns from the ranking."""
+    from .models import RewardModel
+    from .text import names
+    from .train import reward as r, road
+    config = settings(RewardConfig, options)
+    model, tokenizer = load_names_model(model_path)
+    train, held_out = names.split_names(names.load_names())
+    rng = np.random.default_rng(seed)
+    prompts, judged = names.prompts_from(train), names.prompts_from(held_out)[:1000]
+    ranked = road.rank_answers(model, prompts[rng.permutation(len(prompts))[:rankings]], rng)
+    baseline, checked = road.answer(model, judged, rng), road.rank_answers(model, judged, rng)
+    scorer = RewardModel(model, rng=rng)
+    with stage("reward", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
+        r.train_reward(scorer, ranked, road.last_of(ranked), config, rng=rng, run=run,
+                       baseline=(baseline, road.last_of(baseline)))
+    scores = r.score_answers(scorer, checked.reshape(-1, road.WIDTH), road.last_of(checked).reshape(-1))
+    scores = scores.reshape(checked.shape[:2])
+    click.echo(f"held-out pairs in the right order: {r.pair_accuracy(scores, road.true_scores(checked)):.1%} by the "
+               f"person's true taste, {r.pair_accuracy(scores):.1%} by their noisy votes")
+
+
+@commands.command()
+@model_option
+@click.option("--reward", "reward_path", required=True, type=click.Path(path_type=Path), help="reward model's checkpoint")
+@stage_options(PPOConfig, "runs/ppo")
+def ppo(model_path, reward_path, out, seed, save_every, resume, **options):
+    """Stage 3b: PPO against the learned reward, with a KL penalty to the fine-tuned model."""
+    from copy import deepcopy
+
+    from .models import RewardModel
+    from .text import names
+    from .train import ppo as p, road
+    config = settings(PPOConfig, options)
+    tuned, tokenizer = load_names_model(model_path)
+    scorer, _ = load_names_model(reward_path, "reward")
+    train, held_out = names.split_names(names.load_names())
+    policy, rng = deepcopy(tuned), np.random.default_rng(seed)
+    with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
+        p.ppo(policy, RewardModel(tuned), tuned, road.learned_score(scorer), names.prompts_from(train), config, rng=rng,
+              run=run, end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
+    judged = names.prompts_from(held_out)[:1000]
+    before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))
+    click.echo(f"true reward {road.true_scores(before).mean():.2f} -> {road.true_scores(after).mean():.2f}; wins "
+               f"{road.win_rate(after, before):.1%} against the fine-tuned model; obeys {road.obedience(after):.1%}; "
+               f"KL {run.history[-1]['kl']:.2f} nats an answer")
+
+
+@commands.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--prompt", default=None, help="text to continue (names: ^ to begin one, ^k5> to ask for one)")
+@click.option("-n", "--number", default=1, show_default=True, help="how many continuations")
+@click.option("--max-new-tokens", default=200, show_default=True, help="longest continuation")
+@click.option("--temperature", default=1.0, show_default=True, help="below 1 bolder, 0 always the likeliest")
+@click.option("--top-k", default=None, type=int, help="draw among the k likeliest")
+@click.option("--top-p", default=None, type=float, help="draw among the likeliest that together reach p")
+@click.option("--seed", default=0, show_default=True, help="the same seed gives the same text")
+def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p, seed):
+    """Write with a trained model."""
+    from .generate import generate
+    from .models.saved import load_model
+    model, tokenizer, _ = load_model(checkpoint)
+    if prompt is None:
+        prompt = "^" if "^" in tokenizer.chars else "\n" if "\n" in tokenizer.chars else tokenizer.chars[0]
+    ids = tokenizer.encode(prompt)
+    answers = generate(model, np.tile(ids, (number, 1)), max_new_tokens, rng=np.random.default_rng(seed),
+                       temperature=temperature, top_k=top_k, top_p=top_p, end=tokenizer.end, pad=tokenizer.pad)
+    for row in answers.tokens:
+        click.echo(tokenizer.decode(row))
+
+
+if __name__ == "__main__":
+    main()
