@@ -19,11 +19,11 @@ class GPTConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd={self.n_embd} channels cannot be split evenly between n_head={self.n_head} heads")
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} channels cannot be split evenly between n_head={self.n_head} heads")
 
 
 class Attention(Module):
