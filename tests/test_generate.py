@@ -1,0 +1,226 @@
+"""Writing: the distribution is the one defined, the draws follow it, and what is recorded is what was drawn."""
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from tinygrad_lm import no_grad
+from tinygrad_lm.generate import generate, next_logprobs, stream
+from tinygrad_lm.text.batches import answer_mask
+from tinygrad_lm.train.logprobs import token_logprobs
+
+from .test_gpt import BLOCK, V, ids, logits, tiny
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+# ---- the distribution of the next token -----------------------------------------------------------------------------
+
+scores = st.lists(st.integers(-3, 3).map(lambda n: n * 0.7), min_size=1, max_size=6).map(lambda z: np.array([z, z[::-1]]))   # ties
+temperatures = st.floats(0.05, 20)
+
+
+@given(scores, temperatures)
+def test_temperature_divides_the_scores(z, temperature):
+    np.testing.assert_allclose(np.exp(next_logprobs(z, temperature)), softmax(z / temperature), atol=1e-12)
+
+
+@given(scores, temperatures, st.integers(1, 8))
+def test_top_k_keeps_the_k_likeliest(z, temperature, k):
+    """And those as likely as the k-th: a tie is not broken by the token's number."""
+    p = softmax(z / temperature)
+    kept = z >= np.sort(z, axis=-1)[:, -min(k, z.shape[1])][:, None]
+    expected = p * kept / (p * kept).sum(-1, keepdims=True)
+    np.testing.assert_allclose(np.exp(next_logprobs(z, temperature, top_k=k)), expected, atol=1e-12)
+
+
+@given(scores, temperatures, st.floats(0.01, 1))
+def test_top_p_keeps_the_fewest_whose_probability_reaches_p(z, temperature, top_p):
+    for row, logp in zip(softmax(z / temperature), next_logprobs(z, temperature, top_p=top_p)):
+        kept = logp > -np.inf
+        assert kept.any() and row[kept].min() >= row[~kept].max(initial=0) - 1e-12        # the likeliest
+        assert row[kept].sum() >= top_p - 1e-9                                            # reach p
+        assert row[kept].sum() - row[kept].min() < top_p + 1e-9                           # with one less they do not
+        np.testing.assert_allclose(np.exp(logp), row * kept / row[kept].sum(), atol=1e-12)
+
+
+@given(scores, st.floats(0, 20), st.none() | st.integers(1, 8), st.none() | st.floats(0.01, 1))
+def test_probabilities_sum_to_1(z, temperature, k, p):
+    with np.errstate(all="raise", under="ignore"):
+        logp = next_logprobs(z.astype(np.float32), temperature, k, p)
+    assert logp.dtype == np.float32
+    np.testing.assert_allclose(np.exp(logp).sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-46, 5e-324])
+def test_a_temperature_near_0_is_greedy(temperature):
+    z = np.array([[1.0, 3.0, 2.0]], np.float32)
+    assert np.exp(next_logprobs(z, temperature)).tolist() == [[0, 1, 0]]
+
+
+def test_temperature_0_scales_nothing():
+    z = rng().normal(size=(3, V))
+    np.testing.assert_array_equal(next_logprobs(z, 0), next_logprobs(z, 1))
+
+
+# ---- the draws ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_is_the_argmax_of_a_model_without_cache(seed):
+    model, idx = tiny(seed=seed), ids(3, 2, seed=seed)
+    written = generate(model, idx, 6, rng=rng(), temperature=0).tokens
+    for _ in range(6):
+        idx = np.concatenate([idx, logits(model, idx)[:, -1:].argmax(-1)], axis=1)
+    np.testing.assert_array_equal(written, idx)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"top_p": 0.6}])
+def test_samples_follow_the_exact_distribution(options):
+    """Every text of two tokens, by listing them all: χ² of 20,000 samples against what the model says."""
+    model, n = tiny(vocab_size=4), 20_000
+    texts = np.array([(0, a, b) for a, b in product(range(4), repeat=2)])
+    first, second = (next_logprobs(logits(model, texts)[:, t], **options) for t in (0, 1))
+    p = np.exp(first[range(16), texts[:, 1]] + second[range(16), texts[:, 2]])
+    assert p.sum() == pytest.approx(1)
+    drawn = generate(model, np.zeros((n, 1), int), 2, rng=rng(1), **options).tokens
+    counts = np.bincount(drawn[:, 1] * 4 + drawn[:, 2], minlength=16)
+    assert not counts[p < 1e-15].any()
+    possible = p > 1e-15
+    chi2, freedom = ((counts - n * p)[possible] ** 2 / (n * p[possible])).sum(), possible.sum() - 1
+    assert chi2 < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_the_same_seed_writes_the_same():
+    model, idx = tiny(), ids(4, 2)
+    a, b, c = (generate(model, idx, 6, rng=rng(seed)) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+    np.testing.assert_array_equal(a.logprobs, b.logprobs)
+    assert (a.tokens != c.tokens).any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 1.8])
+def test_recorded_log_probabilities_are_those_recomputed(temperature):
+    """In float32, as training has it: the samples' own log-probabilities, under the temperature that drew them."""
+    model, idx = tiny(np.float32), ids(50, 2)
+    g = generate(model, idx, 6, rng=rng(), temperature=temperature, end=1)
+    mask = answer_mask(g.tokens, 2, 1)
+    with no_grad():
+        again = token_logprobs(model, g.tokens, mask, temperature=temperature).data
+        cold = token_logprobs(model, g.tokens, mask, temperature=0.4).data
+    np.testing.assert_allclose(g.logprobs, again[:, 1:], atol=1e-5)
+    assert abs(cold[:, 1:] - g.logprobs).max() > 0.1                            # a forgotten temperature would show
+
+
+def test_the_end_token_stops_and_pads():
+    model, prompts = tiny(), np.full((200, 2), 1)                               # an end token in a prompt ends nothing
+    g = generate(model, prompts, 5, rng=rng(), end=1, pad=6)
+    answers, mask = g.tokens[:, 2:], answer_mask(g.tokens, 2, 1)[:, 2:]
+    assert (answers[~mask] == 6).all() and (g.logprobs[~mask] == 0).all() and (g.logprobs[mask] < 0).all()
+    np.testing.assert_array_equal(g.ended, (answers == 1).any(-1))
+    assert 0 < g.ended.mean() < 1 and (g.tokens[:, :2] == prompts).all()
+
+
+def test_writing_stops_when_all_have_ended():
+    g = generate(tiny(), ids(2, 2), 500, rng=rng(), end=1)
+    assert g.ended.all() and g.tokens.shape[1] < 500 and (g.tokens[:, -1] == 1).any()
+
+
+def test_nothing_to_write():
+    g = generate(tiny(), ids(2, 3), 0, rng=rng())
+    assert g.tokens.shape == (2, 3) and g.logprobs.shape == (2, 0) and not g.ended.any()
+
+
+@pytest.mark.parametrize("T", [1, 5, 20])
+def test_writing_goes_on_beyond_the_block(T):
+    """When the block is full, the last half of it is read anew, with or without a cache."""
+    model, idx = tiny(), ids(2, T)
+    written = generate(model, idx, 30, rng=rng(), temperature=0).tokens
+    window = BLOCK // 2 if T > BLOCK else T
+    for _ in range(30):
+        if window > BLOCK:
+            window = BLOCK // 2
+        idx = np.concatenate([idx, logits(model, idx[:, -window:])[:, -1:].argmax(-1)], axis=1)
+        window += 1
+    np.testing.assert_array_equal(written, idx)
+
+
+def test_a_block_of_one_token():
+    assert generate(tiny(block_size=1), ids(2, 3), 4, rng=rng()).tokens.shape == (2, 7)
+
+
+def left_padded(rows, garbage):
+    T = max(map(len, rows))
+    idx, mask = np.full((len(rows), T), garbage), np.zeros((len(rows), T), bool)
+    for b, row in enumerate(rows):
+        idx[b, T - len(row):], mask[b, T - len(row):] = row, True
+    return idx, mask
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, V - 1), st.integers(0, 99))
+def test_prompts_of_different_length(lengths, garbage, seed):
+    """Padded on the left, each row is written as it would be alone."""
+    model, rows = tiny(seed=seed), [ids(n, seed=seed + n) for n in lengths]
+    idx, mask = left_padded(rows, garbage)
+    together = generate(model, idx, 4, rng=rng(), temperature=0, mask=mask)
+    for b, row in enumerate(rows):
+        alone = generate(model, row[None], 4, rng=rng(), temperature=0)
+        np.testing.assert_array_equal(together.tokens[b, idx.shape[1]:], alone.tokens[0, len(row):])
+        np.testing.assert_allclose(together.logprobs[b], alone.logprobs[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("lengths", [(1, 8), (2, 12)])
+def test_padding_stays_unseen_beyond_the_block(lengths):
+    """Also when the window that is read anew begins within the padding, or the prompts are longer than the block."""
+    model, rows = tiny(), [ids(n, seed=n) for n in lengths]
+    a, b = (generate(model, idx, 12, rng=rng(), temperature=0, mask=mask)
+            for idx, mask in (left_padded(rows, 0), left_padded(rows, 5)))
+    np.testing.assert_array_equal(a.tokens[:, max(lengths):], b.tokens[:, max(lengths):])
+    np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-10)
+
+
+def test_dropout_is_off_while_writing_and_on_again_afterwards():
+    model = tiny(dropout=0.5)
+    a, b = (generate(model, ids(2, 2), 6, rng=rng(), temperature=0) for _ in range(2))
+    np.testing.assert_array_equal(a.logprobs, b.logprobs)
+    assert all(m.training for m in model.modules())
+    frozen = tiny(dropout=0.5).eval()
+    generate(frozen, ids(2, 2), 2, rng=rng())
+    assert not any(m.training for m in frozen.modules())
+
+
+def test_no_gradient_is_kept():
+    model = tiny()
+    for token, logp in stream(model, ids(2, 2), 3, rng=rng()):
+        assert model.loss(ids(1, 2), ids(1, 2)).requires_grad              # and the caller's own are on in between
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("idx", [np.zeros((1, 0), int), np.zeros((2, 0), int), np.zeros(3, int)])
+def test_an_empty_prompt(idx):
+    with pytest.raises(ValueError, match="at least one token"):
+        generate(tiny(), idx, 3, rng=rng())
+
+
+@pytest.mark.parametrize("options, says", [({"temperature": -1}, "temperature"), ({"temperature": np.nan}, "temperature"),
+                                           ({"temperature": np.inf}, "temperature"), ({"top_k": 0}, "top_k"),
+                                           ({"top_p": 0}, "top_p"), ({"top_p": -0.1}, "top_p")])
+def test_a_bad_option(options, says):
+    with pytest.raises(ValueError, match=says):
+        generate(tiny(), ids(1, 2), 3, rng=rng(), **options)
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf])
+def test_damaged_weights(damage):
+    model = tiny()
+    model.blocks[0].mlp.fc.weight.data[0, 0] = damage
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="weights are damaged"):
+        generate(model, ids(1, 2), 3, rng=rng())
