@@ -1,4 +1,5 @@
 """backward() walks any graph right: shared, deep, freed, repeated; keeps no more memory than it must, and aliases none."""
+import functools
 import gc
 import threading
 import tracemalloc
@@ -315,15 +316,21 @@ def test_detect_anomaly_names_the_first_operation():
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def no_collector():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+def without_collector(test):
+    """Reference counting has to do it alone."""
+    @functools.wraps(test)
+    def run():
+        gc.collect()
+        gc.disable()
+        try:
+            test()
+        finally:
+            gc.enable()
+    return run
 
 
-def test_reference_counting_alone_frees_a_graph(no_collector):
+@without_collector
+def test_reference_counting_alone_frees_a_graph():
     x = leaf(5)
     h = F.sin(x)
     y = (h * h + F.softmax(h)).sum()
@@ -356,7 +363,8 @@ def test_memory_falls_while_backward_runs():
     assert all(r() is None for r in arrays)
 
 
-def test_intermediate_results_are_not_kept_by_the_graph(no_collector):
+@without_collector
+def test_intermediate_results_are_not_kept_by_the_graph():
     """x + 1 needs no value backward, so none is kept."""
     x = leaf(5)
     middle = x + 1
@@ -389,7 +397,8 @@ def live(*types):
     return sum(isinstance(o, types) for o in gc.get_objects())
 
 
-def test_10_000_steps_leak_nothing(no_collector):
+@without_collector
+def test_10_000_steps_leak_nothing():
     """Neither tensors, nor nodes, nor bytes; without the garbage collector."""
     rng = np.random.default_rng(0)
     layer = nn.Linear(2, 2, rng=rng)

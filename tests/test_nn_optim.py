@@ -171,10 +171,11 @@ def test_steps_follow_the_formula(make, loop, options):
 
 
 @every_kind
-def test_more_than_one_block(make, loop, options, monkeypatch):
+def test_more_than_one_block(make, loop, options):
     """Stretches longer than BLOCK, and ends that are no multiple of it."""
-    monkeypatch.setattr(optim, "BLOCK", 4)
-    test_steps_follow_the_formula(make, loop, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim, "BLOCK", 4)
+        test_steps_follow_the_formula(make, loop, options)
 
 
 def test_a_block_is_full_size_by_default():
