@@ -33,6 +33,8 @@ def save(path, tensors, meta):
 def load(path):
     """(tensors, meta) of a file that `save` wrote."""
     from safetensors import SafetensorError, safe_open
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder, not a checkpoint")
     try:
         with safe_open(path, framework="numpy") as f:
             head = f.metadata() or {}
@@ -45,6 +47,13 @@ def load(path):
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise CheckpointError(f"{path} is no checkpoint, or is broken or cut short: {error}") from None
+
+
+def one_line(error):
+    """The first two lines of an error's message as one, and how many more there are."""
+    head, *rest = str(error).splitlines()
+    more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
+    return " ".join([head, *(line.strip() for line in rest[:1])]) + more
 
 
 def pack(objects):

@@ -2,7 +2,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from ..checkpoint import CheckpointError, load, part
+from ..checkpoint import CheckpointError, load, one_line, part
 from ..text.char import CharTokenizer
 from .reward import RewardModel
 from .transformer import GPT, GPTConfig
@@ -25,8 +25,10 @@ def load_model(path, kind="gpt"):
         if kind == "reward":
             model = RewardModel(model)
         model.load_state_dict(part(tensors, "model"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise CheckpointError(f"{path} holds no model: it says nothing about {error}") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a model that cannot be built: {one_line(error)}") from None
     return model, tokenizer, meta
 
 

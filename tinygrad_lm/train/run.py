@@ -4,7 +4,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..checkpoint import CheckpointError, load, pack, save, unpack
+from ..checkpoint import CheckpointError, load, one_line, pack, save, unpack
 from ..models.saved import checkpoint_in, describe
 
 
@@ -18,6 +18,8 @@ class Run:
     """
 
     def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False):
+        if folder is not None and tokenizer is None:
+            raise ValueError("a run that keeps a checkpoint needs the tokenizer: without it nobody can read the model's ids")
         self.path = checkpoint_in(make_folder(folder)) if folder is not None else None
         self.stage, self.tokenizer = stage, tokenizer
         self.meta = json.loads(json.dumps({"stage": stage} | (meta or {})))      # as it will be read back
@@ -55,7 +57,7 @@ class Run:
         try:
             unpack(objects, tensors, meta["generators"])
         except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{self.path} does not fit this run: {error}") from None
+            raise CheckpointError(f"{self.path} does not fit this run: {one_line(error)}") from None
         self.history, self.saved_at = meta["history"], meta["step"]
         return meta["step"]
 
