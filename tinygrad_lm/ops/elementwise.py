@@ -57,10 +57,9 @@ def power_backward(dy, saved, needs):
     xp = array_module(y)
     da = db = None
     if needs[0]:
-        da = dy * xp.where(b == 0, 0, b * a ** xp.where(b == 0, 1, b - 1))
+        da = dy * b * a ** xp.where(b == 0, 1, b - 1)
     if needs[1]:
-        positive = a > 0
-        db = dy * y * xp.where(positive, xp.log(xp.where(positive, a, 1)), 0)
+        db = dy * y * xp.log(xp.where(a > 0, a, 1))
     return da, db
 
 
