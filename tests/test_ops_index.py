@@ -1,9 +1,11 @@
 """Picking elements out: what is picked twice receives both gradients."""
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import basic_indices, integer_array_indices
 
 from tinygrad_lm import Tensor, functional as F
+from tinygrad_lm.ops import index as ix
 
 from .checks import check, gradients
 from .strategies import array, lattice, shapes
@@ -19,6 +21,14 @@ def test_getitem(x, data):
                                 st.sampled_from([x > 0, (x > 0)[..., 0] if x.ndim > 1 else [0, -1, 0],
                                                  (slice(None), np.array([0, 0])) if x.ndim > 1 else np.int64(0)])))
     check(lambda x: x[index], lambda x: np.asarray(x[index]), x)
+
+
+def test_getitem_basic_needs_no_adding():
+    """What picks nothing twice is put back by assignment, which is much faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ix, "scatter_add", None)
+        for index in 0, -1, slice(1, 2), (0, ...), (None, slice(None), 1), np.int64(1):
+            assert gradients(lambda x: x[index], np.ones((2, 2)))[0].shape == (2, 2)
 
 
 @given(array(shapes(least=2, most=2)))
