@@ -144,7 +144,7 @@ def own_nodes(function):
 
 def mutants(f):
     """(change, code object) for every change to every node of a function."""
-    source = textwrap.dedent(inspect.getsource(f))
+    source, seen = textwrap.dedent(inspect.getsource(f)), Counter()
     for i, node in enumerate(own_nodes(parse(source))):
         for k in range(len(list(changes(node)))):
             function = parse(source)                         # a fresh tree, of which one node is exchanged
@@ -161,7 +161,9 @@ def mutants(f):
                         value[:] = [new if v is node else v for v in value]
             namespace = dict(f.__globals__)
             exec(ast.unparse(ast.fix_missing_locations(function)), namespace)
-            yield f"{short(before)}  →  {short(ast.unparse(new))}", namespace[function.name].__code__
+            change = f"{short(before)}  →  {short(ast.unparse(new))}"
+            seen[change] += 1
+            yield change + (f"  ({seen[change]})" if seen[change] > 1 else ""), namespace[function.name].__code__
 
 
 def parse(source):
