@@ -12,8 +12,9 @@ def best_of_n(model, score, prompts, n, *, rng, max_new_tokens, end, pad=0):
     B, P = prompts.shape
     answers = generate(model, prompts.repeat(n, axis=0), max_new_tokens, rng=rng, end=end, pad=pad)
     rewards = score(answers.tokens, last_token(answer_mask(answers.tokens, P, end)))
-    rewards = np.where(answers.ended, rewards, -np.inf).reshape(B, n)
-    return answers.tokens.reshape(B, n, -1)[np.arange(B), rewards.argmax(-1)]
+    if end is not None:
+        rewards = np.where(answers.ended, rewards, -np.inf)
+    return answers.tokens.reshape(B, n, -1)[np.arange(B), rewards.reshape(B, n).argmax(-1)]
 
 
 def best_of_n_kl(n):
