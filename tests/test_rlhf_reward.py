@@ -137,10 +137,10 @@ def test_training_recovers_the_true_differences():
                        for _ in range(round(100 * σ(true[i] - true[j])))])
     model = reward_model(dtype=np.float32)
     one_of_each, last = np.array([[3, 3, i + 2, END] for i in range(4)]), np.full(4, 3)
-    train_reward(model, tokens, np.full(tokens.shape[:2], 3), RewardConfig(epochs=12, batch_size=128, lr=1e-2, weight_decay=0),
+    train_reward(model, tokens, np.full(tokens.shape[:2], 3), RewardConfig(epochs=40, batch_size=150, lr=5e-3, weight_decay=0),
                  rng=np.random.default_rng(0), run=(run := Run()))
     learned = score_answers(model, one_of_each, last)
-    np.testing.assert_allclose(learned - learned[0], true - true[0], atol=0.1)
+    np.testing.assert_allclose(learned - learned[0], true - true[0], atol=0.05)
     assert run.history[-1]["loss"] < run.history[0]["loss"]
 
 
@@ -162,7 +162,7 @@ def test_rankings():
     assert ranked.shape == (160, 4, road.WIDTH) and (ranked[:, :, :4] == prompts[:, None]).all()
     np.testing.assert_array_equal(ranked, road.rank_answers(model, prompts, np.random.default_rng(1)))
     true = road.true_scores(ranked)
-    assert pair_accuracy(-np.arange(4.0)[None].repeat(160, 0), truth=true) > 0.5
+    assert np.sign(true[:, 0] - true[:, -1]).mean() > 0.1                                  # first against last, many tied
     (better, better_mask), (worse, worse_mask) = road.all_pairs(ranked)
     assert better.shape == worse.shape == (160 * 6, road.WIDTH)
     np.testing.assert_array_equal(better[:, :4], worse[:, :4])
