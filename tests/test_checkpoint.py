@@ -219,6 +219,18 @@ def test_a_killed_run_ends_the_same(tmp_path, stage):
     check_same_end(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_an_interrupt_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    step = AdamW.step
+    monkeypatch.setattr(AdamW, "step", lambda opt: step(opt) if opt.step_count < 8 else raise_(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train("sft", tmp_path, save_every=3)
+    assert final(tmp_path)[1]["step"] == 6 and load_model(tmp_path)
+
+
+def raise_(error):
+    raise error
+
+
 def wait_for_progress(folder, process):
     """Until the process has written one checkpoint more, or is done."""
     def state():

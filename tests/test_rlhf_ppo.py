@@ -277,6 +277,22 @@ def test_advantages_are_white_and_minibatches_cover_the_batch(monkeypatch):
             assert len(A) == 16 and A[m].mean() == pytest.approx(0, abs=1e-5) and A[m].std() == pytest.approx(1, abs=1e-4)
 
 
+def test_each_loss_learns_from_what_is_meant_for_it(monkeypatch):
+    """The policy from whitened advantages, the value from returns and from what it said itself; all in float32."""
+    watched = Loop(monkeypatch)
+    for i in range(3):
+        (_, old_values, m, *_), (A, R) = watched.calls["gae"][i]
+        for (p_args, _), (v_args, _) in zip(watched.calls["policy_loss"][2 * i:2 * i + 2], watched.calls["value_loss"][2 * i:2 * i + 2]):
+            rows_m = p_args[3]
+            np.testing.assert_array_equal(rows_m, v_args[3])
+            for given, meant in ((p_args[2], whiten(A, m)), (v_args[2], R), (v_args[1], old_values)):
+                assert given.dtype == np.float32
+                np.testing.assert_array_equal(np.sort(given[rows_m]), np.sort(meant[m]))
+        v, said, _, rows_m, _ = watched.calls["value_loss"][2 * i][0]
+        np.testing.assert_allclose(v.data[rows_m], said[rows_m], atol=1e-5)        # before the iteration's first update
+        assert v.dtype == np.float32
+
+
 def test_the_reference_stays_and_the_value_head_does_not(monkeypatch):
     untouched = tiny(np.float32, dropout=0.3).state_dict()
     watched = Loop(monkeypatch)
