@@ -123,6 +123,14 @@ def test_normalised_rewards_have_mean_0_and_std_1():
     np.testing.assert_allclose(score_answers(model, tokens, last), (r - 1) / 2, atol=1e-5)
 
 
+def test_rewards_without_a_spread_are_refused():
+    model = reward_model()
+    for rewards in (np.full(5, 2.0), np.array([np.nan, 1.0])):
+        with pytest.raises(ValueError, match="without a spread"):
+            model.normalise(rewards)
+    assert model.std.data == 1 and model.mean.data == 0
+
+
 def test_scores_are_the_same_in_batches_and_without_dropout():
     model, (tokens, last) = reward_model(dropout=0.5), answers(4, n=20)
     r = score_answers(model, tokens, last)

@@ -43,5 +43,7 @@ class RewardModel(Module):
 
     def normalise(self, rewards):
         """From now on, answers that had these rewards have mean 0 and standard deviation 1."""
+        if not rewards.std() > 0:
+            raise ValueError(f"these {len(rewards)} rewards are all {rewards[0]:g}: without a spread nothing can be normalised")
         self.mean.data[...] += self.std.data * rewards.mean()
         self.std.data[...] *= rewards.std()
