@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from tinygrad_lm import Tensor, gradcheck, no_grad
 from tinygrad_lm.models import GPT, GPTConfig, RewardModel
 from tinygrad_lm.models.transformer import KVCache
+from tinygrad_lm.nn import Dropout
 
 V, BLOCK = 7, 8
 
@@ -218,6 +219,13 @@ def test_dropout_is_seeded_and_off_in_eval():
     assert (first != logits(a, idx)).any()                      # another draw
     np.testing.assert_array_equal(logits(a.eval(), idx), logits(a, idx))
     assert (logits(a, idx) != logits(b, idx)).any()
+
+
+def test_dropout_acts_on_the_embeddings_and_on_what_each_block_adds(monkeypatch):
+    calls = []
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: calls.append(x.shape) or x)
+    logits(tiny(n_layer=3), ids(2, 5))
+    assert calls == [(2, 5, 8)] * (1 + 2 * 3)
 
 
 # ---- the heads ------------------------------------------------------------------------------------------------------
