@@ -44,6 +44,26 @@ SUITE = ("test_ops_elementwise", "test_ops_reduce", "test_ops_shape", "test_ops_
 
 # Mutants that compute the same: (function, change): reason. An entry that matches no mutant is an error.
 EQUIVALENT = {
+    ("attention._softmax_or_zero", "0  →  1"): "−∞ less anything is −∞",
+    ("attention._softmax_or_zero", "1  →  2"): "zero divided by anything is zero",
+    ("elementwise.power_backward", "1  →  2"): "an exponent that b = 0 multiplies",
+    ("elementwise.clip_backward", "inside &= x >= low  →  inside = x >= low"): "all are inside so far",
+    ("embedding.embedding_backward", "if V <= 512 and len(idx): onehot = (xp.arange(V)[:, None] ==  →  "
+     "if not (V <= 512 and len(idx)): onehot = (xp.arange(V)[:, No"): "both ways give the same: one is faster",
+    ("embedding.embedding_backward", "V <= 512 and len(idx)  →  V <= 512 or len(idx)"): "likewise",
+    ("embedding.embedding_backward", "V <= 512  →  V < 512"): "likewise",
+    ("embedding.embedding_backward", "512  →  513"): "likewise",
+    ("erf.erf", "6  →  7"): "erf is 1 to the last bit beyond 6",
+    ("erf.erf", "0.46875  →  1.46875"): "what lies beyond is not taken from this branch",
+    ("erf.erf", "z <= 0.46875  →  z < 0.46875"): "both approximations hold at the seam",
+    ("matmul.matmul_backward", "1  →  2"): "a matrix as a stack of one goes the batched way, to the same result",
+    ("matmul.matmul_backward", "-1  →  0"): "the product of two vectors has no axes: first and last place are one",
+    ("matmul.matmul_backward", "2  →  3"): "the way without the shortcut, to the same result",
+    ("shape.permute_backward", "0  →  1"): "every element is overwritten",
+    ("shape.concat_backward", "len(sizes) - 1  →  len(sizes) + 1"): "a further, empty piece that no input takes",
+    ("shape.concat_backward", "len(sizes) - 1  →  len(sizes)"): "likewise",
+    ("tensor._backpropagate", "owned.add(t)  →  pass"): "each sum is a new array: slower, the same",
+    ("optim.clip_grad_norm_", "norm > max_norm  →  norm >= max_norm"): "equal ones are scaled by 1",
 }
 
 

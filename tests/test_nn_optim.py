@@ -232,6 +232,20 @@ def test_a_state_continues_exactly(make, loop, options):
         np.testing.assert_array_equal(a.data, b.data)
 
 
+def test_updates_are_as_long_as_possible():
+    """One call for all that decay and one for all others, around what has no gradient."""
+    params, calls = parameters((2, 2), (3,), (2, 3), (1,), (4,), (2, 1)), []
+    optimizer = optim.SGD(params, lr=0.1)
+    optimizer.update = lambda w, g, block, decay: calls.append((block.start, block.stop))
+    for p in params:
+        p.grad = np.ones(p.shape)
+    optimizer.step()
+    assert calls == [(0, 12), (12, 20)]
+    params[2].grad = None
+    optimizer.step()
+    assert calls[2:] == [(0, 4), (10, 12), (12, 20)]
+
+
 def test_tied_parameters_move_once():
     m = Tiny().to("f8").eval()
     w, optimizer = m.table.weight.data.copy(), optim.SGD(m.parameters(), lr=0.1)
@@ -288,6 +302,7 @@ def test_warmup_cosine():
     assert [optim.warmup_cosine(t, **o) for t in range(4)] == [0.5, 1.0, 1.5, 2.0]
     for t in range(4, 12):
         assert optim.warmup_cosine(t, **o) == pytest.approx(0.5 + 1.5 * (1 + cos(pi * (t - 4) / 8)) / 2)
+    assert optim.warmup_cosine(5, **o | dict(total=5)) == 0.5
     assert optim.warmup_cosine(12, **o) == optim.warmup_cosine(99, **o) == 0.5
     assert optim.warmup_cosine(0, lr=1.0, warmup=0, total=0) in (0.0, 1.0)
 
