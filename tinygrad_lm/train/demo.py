@@ -7,6 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from ..models import RewardModel
+from ..parallel import one_blas_thread
 from ..tensor import no_grad
 from ..text import names
 from ..text.names import MAX_ANSWER, tokenizer
@@ -28,15 +29,16 @@ class DemoConfig:
     """The sizes of every stage. The defaults take a few minutes on two cores, `FAST` well under one."""
     pretrain: PretrainConfig = PretrainConfig()
     sft: SFTConfig = SFTConfig()
-    rankings: int = 2500                                    # prompts whose answers the person ranks
+    rankings: int = 5000                                    # prompts whose answers the person ranks
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
     dpo: DPOConfig = DPOConfig()
     judged: int = 2000                                      # held-out prompts that every method answers
 
 
-FAST = DemoConfig(pretrain=PretrainConfig(steps=250), sft=SFTConfig(steps=250), rankings=600,
-                  reward=RewardConfig(epochs=2), ppo=PPOConfig(iterations=12, warmup=2), dpo=DPOConfig(epochs=1), judged=400)
+FAST = DemoConfig(pretrain=PretrainConfig(steps=250), sft=SFTConfig(steps=250), rankings=800,
+                  reward=RewardConfig(epochs=2), ppo=PPOConfig(iterations=15, warmup=3), dpo=DPOConfig(epochs=1, lr=3e-4),
+                  judged=400)
 
 
 @dataclass
@@ -86,12 +88,14 @@ def run_demo(folder, config=DemoConfig(), *, seed=0, resume=False, show=True, sa
     """Pretrain, fine-tune, learn the reward, PPO, and PPO's rivals; returns Results. Every stage leaves a checkpoint in a
     folder of its own below `folder`; `resume` goes on behind what is already there."""
     demo = Demo(folder, config, seed=seed, resume=resume, show=show)
-    model = pretrained(demo, say)
-    tuned = fine_tuned(demo, model, say)
-    baseline = road.answer(tuned, demo.judged, demo.rng("baseline"))        # what every method is compared with
-    ranked = road.rank_answers(tuned, some(demo.prompts, config.rankings, demo.rng("ask")), demo.rng("rank"))
-    reward = rewarded(demo, tuned, ranked, baseline, say)
-    with_ppo(demo, tuned, reward, baseline, ranked, say)
+    with one_blas_thread():                                                     # the products are small
+        model = pretrained(demo, say)
+        tuned = fine_tuned(demo, model, say)
+        baseline = road.answer(tuned, demo.judged, demo.rng("baseline"))        # what every method is compared with
+        asked = some(demo.prompts, config.rankings, demo.rng("ask"))
+        ranked = road.rank_answers(tuned, asked, demo.rng("rank"))
+        reward = rewarded(demo, tuned, ranked, baseline, say)
+        with_ppo(demo, tuned, reward, baseline, ranked, say)
     return demo.results
 
 

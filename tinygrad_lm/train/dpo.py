@@ -14,7 +14,7 @@ from .step import descend
 class DPOConfig:
     epochs: int = 3
     batch_size: int = 64                # pairs
-    lr: float = 3e-4
+    lr: float = 1e-4
     warmup: int = 20
     beta: float = 0.1
     max_norm: float = 1.0

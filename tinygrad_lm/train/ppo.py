@@ -15,13 +15,13 @@ from .step import descend
 
 @dataclass(frozen=True)
 class PPOConfig:
-    iterations: int = 40
+    iterations: int = 80
     batch_size: int = 128               # answers an iteration
     epochs: int = 4                     # times that each batch is learned from
     minibatches: int = 1                # parts that a batch is cut into in each epoch
-    lr: float = 3e-4                    # falls to 0 in a straight line, after `warmup` iterations
-    warmup: int = 5
-    kl_coef: float = 0.2                # β
+    lr: float = 1e-3                    # falls to 0 in a straight line, after `warmup` iterations
+    warmup: int = 10
+    kl_coef: float = 0.17               # β
     gamma: float = 1.0
     lam: float = 0.95
     clip: float = 0.2

@@ -13,8 +13,8 @@ from .step import descend
 
 @dataclass(frozen=True)
 class RewardConfig:
-    epochs: int = 3
-    batch_size: int = 16                # prompts; each brings all pairs of its ranked answers
+    epochs: int = 4
+    batch_size: int = 32                # prompts; each brings all pairs of its ranked answers
     lr: float = 1e-3
     warmup: int = 20
     weight_decay: float = 0.1

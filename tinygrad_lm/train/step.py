@@ -1,29 +1,40 @@
 """One step of training: forward, backward, clip, update."""
 from math import isfinite
 
+from .. import parallel
 from ..backend import keep_memory_warm
 from ..optim import clip_grad_norm_
 
 
-def train_step(model, opt, idx, targets, *, max_norm=1.0):
+def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     """Move the model's parameters once along the gradient of its loss on one batch; returns the loss before.
 
-    idx and targets are int (B, T); a target of −100 is ignored. The gradient's norm is clipped to `max_norm`.
+    idx and targets are int (B, T); a target of −100 is ignored. The gradient's norm is clipped to `max_norm`. The batch
+    is split over `workers` threads: by default as many as the work is worth.
     """
     keep_memory_warm()
+    workers = parallel.choose_workers(model, idx) if workers is None else workers
     opt.zero_grad()
-    loss = model.loss(idx, targets)
-    descend(loss, opt, max_norm)
-    return loss.item()
+    with parallel.one_blas_thread():
+        loss = parallel.backward(model, opt, idx, targets, workers=workers)
+        check_loss(loss, opt)
+        clip_grad_norm_(opt.params, max_norm)
+        opt.step()
+    return loss
 
 
 def descend(loss, opt, max_norm):
-    """Backward, clip, update; a loss that is not finite raises before anything has moved. Returns the gradient's norm."""
-    if not isfinite(loss.item()):
-        raise FloatingPointError(f"the loss is {loss.item()} at step {opt.step_count + 1} (learning rate {opt.lr:g}): "
-                                 "lower the learning rate, or find the first operation that fails with "
-                                 "`with tinygrad_lm.detect_anomaly():` around the step")
+    """Backward, clip, update, for a loss that is a tensor; returns the gradient's norm."""
+    check_loss(loss.item(), opt)
     loss.backward()
     norm = clip_grad_norm_(opt.params, max_norm)
     opt.step()
     return norm
+
+
+def check_loss(loss, opt):
+    """A loss that is not finite raises before anything has moved."""
+    if not isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} at step {opt.step_count + 1} (learning rate {opt.lr:g}): "
+                                 "lower the learning rate, or find the first operation that fails with "
+                                 "`with tinygrad_lm.detect_anomaly():` around the step")
