@@ -4,8 +4,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .models.transformer import KVCache
+from .modes import no_grad
 from .nn import evaluating
-from .tensor import no_grad
 
 
 @dataclass(frozen=True)

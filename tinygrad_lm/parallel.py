@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .tensor import anomaly_detection
+from .modes import anomaly_detection
 
 SMALL = 3e8                         # multiplications and additions in a step below which threads cost more than they give
 _replicas = WeakKeyDictionary()     # optimizer -> replicas of its model, made once

@@ -1,15 +1,12 @@
 """The engine: a Tensor is an array that remembers how it was made, and backward() walks that memory in reverse."""
 import inspect
-import sys
-import threading
 
 import numpy as np
 
 from .backend import array_module, to_host
+from .modes import anomaly_detection, grad_enabled
 
 FLOAT = np.float32                      # what Python numbers and lists become
-SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_local = threading.local()              # each thread has its own no_grad and detect_anomaly
 
 
 class Tensor:
@@ -218,40 +215,3 @@ def _operands(inputs):
     if not any(hasattr(t, "dtype") for t in raw):
         return [np.asarray(t, FLOAT) for t in raw]
     return [t.astype(dtype) if floats and hasattr(t, "dtype") and t.dtype.kind in "iu" else t for t in raw]
-
-
-class no_grad:
-    """with no_grad(): operations inside build no graph. It ends where the block ends, also for a generator that yields
-    inside it: while the generator is suspended, the caller's gradients are on."""
-
-    def __enter__(self):
-        frame = sys._getframe(1)
-        while frame and not frame.f_code.co_flags & SUSPENDABLE:
-            frame = frame.f_back
-        self.generator = frame                                  # the innermost one that runs us, if any
-        vars(_local).setdefault("no_grad", []).append(self)
-
-    def __exit__(self, *error):
-        _local.no_grad.remove(self)
-        self.generator = None
-
-
-def grad_enabled():
-    """Do operations on this thread build a graph now?"""
-    # a suspended generator's frame has no caller
-    return not any(block.generator is None or block.generator.f_back for block in vars(_local).get("no_grad", ()))
-
-
-class detect_anomaly:
-    """with detect_anomaly(): the first operation that produces NaN or infinity, forward or backward, raises and is
-    named. Every result is checked, so it is slow: for finding a fault, not for running."""
-
-    def __enter__(self):
-        _local.anomaly = getattr(_local, "anomaly", 0) + 1
-
-    def __exit__(self, *error):
-        _local.anomaly -= 1
-
-
-def anomaly_detection():
-    return getattr(_local, "anomaly", 0) > 0

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..modes import grad_enabled
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module
-from ..tensor import Tensor, grad_enabled
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)

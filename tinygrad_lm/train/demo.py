@@ -8,7 +8,7 @@ import numpy as np
 
 from ..models import RewardModel
 from ..parallel import one_blas_thread
-from ..tensor import no_grad
+from ..modes import no_grad
 from ..text import names
 from ..text.names import MAX_ANSWER, tokenizer
 from . import road

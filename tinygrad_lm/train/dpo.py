@@ -5,7 +5,7 @@ import numpy as np
 
 from .. import functional as F
 from ..optim import AdamW, warmup_cosine
-from ..tensor import no_grad
+from ..modes import no_grad
 from .logprobs import answer_logprobs
 from .step import descend
 

@@ -7,7 +7,7 @@ import numpy as np
 from .. import functional as F
 from ..generate import generate
 from ..optim import AdamW
-from ..tensor import no_grad
+from ..modes import no_grad
 from ..text.batches import answer_mask, last_token
 from .logprobs import token_logprobs
 from .step import descend

@@ -4,7 +4,7 @@ from math import log
 
 from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
-from ..tensor import no_grad
+from ..modes import no_grad
 from .step import train_step
 
 

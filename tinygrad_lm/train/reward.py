@@ -7,7 +7,7 @@ import numpy as np
 from .. import functional as F
 from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
-from ..tensor import no_grad
+from ..modes import no_grad
 from .step import descend
 
 
