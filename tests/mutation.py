@@ -58,7 +58,7 @@ EQUIVALENT = {
     ("erf.erf", "z <= 0.46875  →  z < 0.46875"): "both approximations hold at the seam",
     ("matmul.matmul_backward", "1  →  2"): "a matrix as a stack of one goes the batched way, to the same result",
     ("matmul.matmul_backward", "-1  →  0"): "the product of two vectors has no axes: first and last place are one",
-    ("matmul.matmul_backward", "2  →  3"): "the way without the shortcut, to the same result",
+    ("matmul.matmul_backward", "2  →  3  (2)"): "the way without the shortcut, to the same result",
     ("shape.permute_backward", "0  →  1"): "every element is overwritten",
     ("shape.concat_backward", "len(sizes) - 1  →  len(sizes) + 1"): "a further, empty piece that no input takes",
     ("shape.concat_backward", "len(sizes) - 1  →  len(sizes)"): "likewise",
