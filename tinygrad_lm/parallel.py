@@ -56,10 +56,11 @@ def replicas(model, opt, n):
         made.append(copy.deepcopy(model, shared | own))
     seeds = model_seeds(model, n)
     for i, replica in enumerate(made[:n]):
+        rng = np.random.default_rng([i, *seeds])                                 # one for all: no two layers drop alike
         for a, b in zip(model.modules(), replica.modules()):
             b.training = a.training
             if hasattr(b, "rng"):
-                b.rng = np.random.default_rng([i, *seeds])
+                b.rng = rng
         for p, q in zip(model.parameters(), replica.parameters()):
             q.data, q.grad, q.requires_grad = p.data, None, p.requires_grad
     return made[:n]
