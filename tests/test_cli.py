@@ -1,0 +1,146 @@
+"""The command line as a user meets it: every stage from the one before, and every mistake in one line."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tinygrad_lm import cli
+from tinygrad_lm.checkpoint import load
+
+SMALL = ("--n-layer", "1", "--n-head", "2", "--n-embd", "16")
+
+
+def call(capsys, monkeypatch, *arguments):
+    """(exit code, what was printed, what was said on stderr)"""
+    monkeypatch.setattr(sys, "argv", ["tinygrad-lm", *map(str, arguments)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as leave:
+        code = leave.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def tg(capsys, monkeypatch):
+    return lambda *arguments: call(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    subprocess.run([sys.executable, "-m", "tinygrad_lm.cli", "pretrain", *SMALL, "--steps", "5", "--out", str(out)],
+                   check=True, capture_output=True)
+    return out
+
+
+def test_the_stages_one_after_another(tg, pretrained, tmp_path):
+    code, out, _ = tg("sft", "--model", pretrained, "--steps", 3, "--examples", 50, "--out", tmp_path / "sft")
+    assert code == 0 and "obeys" in out
+    code, out, _ = tg("reward", "--model", tmp_path / "sft", "--rankings", 20, "--epochs", 1, "--out", tmp_path / "reward")
+    assert code == 0 and "right order" in out
+    code, out, _ = tg("ppo", "--model", tmp_path / "sft", "--reward", tmp_path / "reward", "--iterations", 2,
+                      "--batch-size", 8, "--out", tmp_path / "ppo")
+    assert code == 0 and "wins" in out
+    code, out, _ = tg("sample", tmp_path / "ppo", "--prompt", "^k5>", "-n", 3, "--max-new-tokens", 8)
+    assert code == 0 and len(out.splitlines()) == 3 and all(line.startswith("^k5>") for line in out.splitlines())
+    again = tg("sample", tmp_path / "ppo", "--prompt", "^k5>", "-n", 3, "--max-new-tokens", 8)
+    assert again[1] == out
+
+
+def test_a_text_of_ones_own(tg, tmp_path):
+    text = tmp_path / "verse.txt"
+    text.write_text("the rain in 서울 falls mainly\n" * 40, encoding="utf-8")
+    code, out, _ = tg("pretrain", "--text", text, *SMALL, "--steps", 3, "--out", tmp_path / "run")
+    assert code == 0 and "bits a character" in out
+    code, out, _ = tg("sample", tmp_path / "run", "--prompt", "서울", "--max-new-tokens", 50)
+    assert code == 0 and out.startswith("서울")
+    code, _, err = tg("sft", "--model", tmp_path / "run", "--out", tmp_path / "sft")
+    assert code == 1 and "another text" in err
+
+
+def wrong(tmp_path, pretrained):
+    empty, latin, below_a_file = tmp_path / "empty.txt", tmp_path / "latin.txt", tmp_path / "file" / "run"
+    empty.touch()
+    latin.write_bytes("caf\xe9".encode("latin-1") * 20)
+    (tmp_path / "file").touch()
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    return [
+        (["pretrain", "--text", empty, "--out", tmp_path / "a"], "empty.txt is empty"),
+        (["pretrain", "--text", latin, "--out", tmp_path / "a"], "not UTF-8 text .byte 3 is 0xe9"),
+        (["pretrain", "--text", tmp_path / "nowhere.txt"], "nowhere.txt: No such file"),
+        (["pretrain", "--out", below_a_file, "--steps", 1], "cannot write into the run folder"),
+        (["pretrain", "--n-embd", 30, "--out", tmp_path / "a"], "n_embd=30"),
+        (["sample", tmp_path / "nothing"], "does not exist"),
+        (["sample", tmp_path / "broken.safetensors"], "broken.safetensors is no checkpoint"),
+        (["sample", pretrained, "--prompt", "K"], "'K' at position 0"),
+        (["sample", pretrained, "--temperature", -1], "temperature"),
+        (["ppo", "--model", pretrained, "--reward", pretrained], "kind 'gpt', and 'reward' is needed"),
+        (["pretrain", "--leyers", 3], "No such option"),
+        (["pretrain", *SMALL, "--out", pretrained, "--resume", "--lr", 1.0], "was made with"),
+    ]
+
+
+def test_every_mistake_is_one_line_and_no_traceback(tg, tmp_path, pretrained):
+    for arguments, message in wrong(tmp_path, pretrained):
+        code, _, err = tg(*arguments)
+        assert code in (1, 2) and "Traceback" not in err, (arguments, err)
+        assert re.search(message, err), (arguments, err)
+        assert "error" in err.lower()
+
+
+def test_help_names_every_setting_with_its_default(tg):
+    code, out, _ = tg("ppo", "--help")
+    assert code == 0 and "--kl-coef" in out and "[default: 0.17]" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_keeps_the_checkpoint_and_resume_ends_as_if_nothing_had_happened(tmp_path):
+    def command(out, *more):
+        return [sys.executable, "-m", "tinygrad_lm.cli", "pretrain", *SMALL, "--steps", "400", "--save-every", "20",
+                "--out", str(tmp_path / out), *more]
+
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    whole = subprocess.run(command("whole"), capture_output=True, text=True, env=environment, check=True)
+    cut = subprocess.Popen(command("cut"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    saved = tmp_path / "cut" / "checkpoint.safetensors"
+    while not saved.exists() and cut.poll() is None:
+        time.sleep(0.02)
+    cut.send_signal(signal.SIGINT)
+    _, err = cut.communicate(timeout=60)
+    assert cut.returncode == 130 and "--resume" in err and "Traceback" not in err
+    resumed = subprocess.run(command("cut", "--resume"), capture_output=True, text=True, env=environment, check=True)
+    assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
+    (tensors, meta), (expected, expected_meta) = (load(f / "checkpoint.safetensors") for f in (tmp_path / "cut", tmp_path / "whole"))
+    assert meta == expected_meta
+    assert all(tensors[name].tobytes() == a.tobytes() for name, a in expected.items())
+
+
+def test_the_demo_small(tmp_path, capsys, monkeypatch):
+    """The whole road in little: everything is made, and a second call with --resume trains nothing again."""
+    from tinygrad_lm.train import demo
+    from tinygrad_lm.train.dpo import DPOConfig
+    from tinygrad_lm.train.ppo import PPOConfig
+    from tinygrad_lm.train.pretrain import PretrainConfig
+    from tinygrad_lm.train.reward import RewardConfig
+    from tinygrad_lm.train.sft import SFTConfig
+    monkeypatch.setattr(demo, "FAST", demo.DemoConfig(
+        pretrain=PretrainConfig(steps=20), sft=SFTConfig(steps=10), rankings=16, reward=RewardConfig(epochs=1),
+        ppo=PPOConfig(iterations=2, batch_size=8), dpo=DPOConfig(epochs=1), judged=20))
+    code, out, err = call(capsys, monkeypatch, "demo", "--fast", "--out", tmp_path / "demo")
+    assert code == 0, err
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert {row["method"] for row in results["methods"]} == {"fine-tuned", "PPO", "PPO, no KL penalty", "DPO", "best of 4",
+                                                             "best of 16"}
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page.replace("http-equiv", "")
+    for name in ("training", "ppo", "overoptimisation"):
+        assert (tmp_path / "demo" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    again = call(capsys, monkeypatch, "demo", "--fast", "--out", tmp_path / "demo", "--resume")[1]
+    assert again.split("the same prompts")[1].splitlines()[:-1] == out.split("the same prompts")[1].splitlines()[:-1]
