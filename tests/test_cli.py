@@ -97,7 +97,7 @@ def test_every_mistake_is_one_line_and_no_traceback(tg, tmp_path, pretrained):
 
 def test_help_names_every_setting_with_its_default(tg):
     code, out, _ = tg("ppo", "--help")
-    assert code == 0 and "--kl-coef" in out and "[default: 0.17]" in out
+    assert code == 0 and "--kl-coef" in out and "[default: 0.16]" in out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

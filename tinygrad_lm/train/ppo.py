@@ -21,7 +21,7 @@ class PPOConfig:
     minibatches: int = 1                # parts that a batch is cut into in each epoch
     lr: float = 1e-3                    # falls to 0 in a straight line, after `warmup` iterations
     warmup: int = 10
-    kl_coef: float = 0.17               # β
+    kl_coef: float = 0.16               # β
     gamma: float = 1.0
     lam: float = 0.95
     clip: float = 0.2
@@ -30,6 +30,10 @@ class PPOConfig:
     no_end_reward: float = -1.0         # instead of the score, for an answer that does not end
     max_norm: float = 1.0
     max_new_tokens: int = 12
+
+    def __post_init__(self):
+        if not 1 <= self.minibatches <= self.batch_size:
+            raise ValueError(f"a batch of {self.batch_size} answers cannot be cut into {self.minibatches} minibatches")
 
 
 def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=0, watch=None):
