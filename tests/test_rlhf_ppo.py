@@ -193,6 +193,11 @@ def test_statistics():
     assert explained_variance(-R, R) == pytest.approx(-3) and explained_variance(R, np.ones(3)) == 0
 
 
+def test_minibatches_without_answers_are_refused():
+    with pytest.raises(ValueError, match="a batch of 4 answers cannot be cut into 5 minibatches"):
+        PPOConfig(batch_size=4, minibatches=5)
+
+
 # ---- the real loop, watched -----------------------------------------------------------------------------------------
 
 class Loop:
