@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tinygrad_lm.train.run import Run, make_folder
 
 from .stages import STAGES, STEPS, TOKENIZER, V, model, train
 
+ROOT = Path(__file__).parents[1]
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.array(3), "d": np.zeros((0, 2)),
           "transposed": np.arange(6.0).reshape(2, 3).T}
 META = {"step": 3, "name": "né", "history": [{"loss": 0.1 + 0.2}], "none": None}
@@ -205,7 +207,7 @@ def test_a_killed_run_ends_the_same(tmp_path, stage):
     draws, kills = random.Random(stage), 0
     command = [sys.executable, "-m", "tests.stages", stage, str(tmp_path / "killed")]
     while True:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
         if kills < 3:
             wait_for_progress(tmp_path / "killed", process)
             time.sleep(draws.uniform(0, 0.03))
