@@ -46,6 +46,13 @@ SUITE = ("test_ops_elementwise", "test_ops_reduce", "test_ops_shape", "test_ops_
 EQUIVALENT = {
     ("attention._softmax_or_zero", "0  →  1"): "−∞ less anything is −∞",
     ("attention._softmax_or_zero", "1  →  2"): "zero divided by anything is zero",
+    ("causal_attention.tiles", "1  →  2"): "how many sequences a tile has changes the speed alone",
+    ("causal_attention.tiles", "n_head * (end - t) * end  →  n_head * (end - t)"): "likewise",
+    ("causal_attention.tiles", "n_head * (end - t) * end  →  end"): "likewise",
+    ("causal_attention.tiles", "n_head * (end - t)  →  n_head"): "likewise",
+    ("causal_attention.tiles", "n_head * (end - t)  →  end - t"): "likewise",
+    ("causal_attention.tiles", "end - t  →  end + t"): "likewise",
+    ("causal_attention.tiles", "end - t  →  end"): "likewise",
     ("elementwise.power_backward", "1  →  2"): "an exponent that b = 0 multiplies",
     ("elementwise.clip_backward", "inside &= x >= low  →  inside = x >= low"): "all are inside so far",
     ("embedding.embedding_backward", "if V <= 512 and len(idx): onehot = (xp.arange(V)[:, None] ==  →  "

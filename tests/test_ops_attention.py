@@ -1,8 +1,10 @@
 """Attention against a loop over every query and key, under every kind of mask."""
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from tinygrad_lm import functional as F
+from tinygrad_lm.ops import causal_attention
 
 from .checks import check, check_same, gradients
 from .strategies import array
@@ -92,15 +94,19 @@ def test_scaled_dot_product_attention_of_large_scores():
     assert np.isfinite(y).all() and y.dtype == np.float32
 
 
-@given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.data())
-def test_qkv_attention(B, T, H, D, data):
-    """The fused form for a transformer block is the general one, on the three parts."""
+@pytest.mark.parametrize("queries, scores", [(causal_attention.QUERIES, causal_attention.SCORES), (2, 20)])
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.data())
+def test_qkv_attention(queries, scores, B, T, H, D, data):
+    """The fused form for a transformer block is the general one, on the three parts; in one tile and in many."""
     def composed(qkv):
         q, k, v = (F.permute(part.reshape(B, T, H, D), 0, 2, 1, 3) for part in F.split(qkv, H * D, axis=-1))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.permute(y, 0, 2, 1, 3).reshape(B, T, H * D)
 
-    check_same(lambda qkv: F.qkv_attention(qkv, H), composed, data.draw(array((B, T, 3 * H * D))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(causal_attention, "QUERIES", queries)
+        patch.setattr(causal_attention, "SCORES", scores)
+        check_same(lambda qkv: F.qkv_attention(qkv, H), composed, data.draw(array((B, T, 3 * H * D))))
 
 
 def test_qkv_attention_over_many_tokens():

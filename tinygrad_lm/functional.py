@@ -6,7 +6,8 @@ called `axis` and `keepdims` as in NumPy, and options are given by name.
 import numpy as np
 
 from .backend import array_module
-from .ops import activation, attention, cross_entropy as ce, dropout as drop, elementwise as ew, embedding as emb
+from .ops import activation, attention, causal_attention as causal, cross_entropy as ce, dropout as drop
+from .ops import elementwise as ew, embedding as emb
 from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, shape as sh, softmax as sm
 from .tensor import Tensor, op
 
@@ -277,7 +278,7 @@ _cross_entropy = op(ce.cross_entropy_forward, ce.cross_entropy_backward)
 _layer_norm = op(norm.layer_norm_forward, norm.layer_norm_backward)
 _rms_norm = op(norm.rms_norm_forward, norm.rms_norm_backward)
 _attention = op(attention.attention_forward, attention.attention_backward)
-_qkv_attention = op(attention.qkv_attention_forward, attention.qkv_attention_backward)
+_qkv_attention = op(causal.qkv_attention_forward, causal.qkv_attention_backward)
 _dropout = op(drop.dropout_forward, drop.dropout_backward)
 
 

@@ -60,33 +60,3 @@ def _softmax_or_zero(p):
     xp.exp(p, out=p)
     total = p.sum(-1, keepdims=True)
     p /= xp.where(total == 0, 1, total)
-
-
-def qkv_attention_forward(qkv, *, n_head):
-    """Causal self-attention of a transformer block, from the three projections as one linear layer makes them.
-
-    qkv (B, T, 3C) holds query, key and value side by side; the result is (B, T, C). It equals attention_forward on
-    the three parts; what it saves is moving them: the backward writes their gradients into one array.
-    """
-    B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    q, k, v = _heads(qkv, n_head)
-    y = array_module(qkv).empty((B, T, C), qkv.dtype)
-    out = y.reshape(B, T, n_head, C // n_head).swapaxes(1, 2)            # a view of y
-    out[...], saved = attention_forward(q, k, v, is_causal=True, scale=(C // n_head) ** -0.5)
-    return y, (qkv, n_head, saved)
-
-
-def qkv_attention_backward(dy, saved):
-    qkv, n_head, saved = saved
-    B, T, C = dy.shape
-    dqkv = array_module(dy).empty_like(qkv)
-    dy = dy.reshape(B, T, n_head, C // n_head).swapaxes(1, 2)
-    for part, d in zip(_heads(dqkv, n_head), attention_backward(dy, saved, (True, True, True))):
-        part[...] = d
-    return dqkv,
-
-
-def _heads(qkv, n_head):
-    """(B, T, 3C) as three views (B, H, T, D)"""
-    B, T, C3 = qkv.shape
-    return qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head)).transpose(2, 0, 3, 1, 4)

@@ -1,0 +1,81 @@
+"""Causal self-attention of a transformer block, in tiles that fit the cache, keeping no T×T matrix.
+
+The idea is FlashAttention's (Dao et al. 2022 [FLASH]): of the softmax only log Σ exp of each row is kept, and the backward
+makes the weights of a tile again; of what the causal mask throws away, only the corners of tiles are computed.
+"""
+from ..backend import array_module
+
+QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
+SCORES = 1 << 18                    # of so many sequences that it has about this many scores
+
+
+def qkv_attention_forward(qkv, *, n_head):
+    """qkv (B, T, 3C) holds query, key and value side by side, as one linear layer makes them -> (B, T, C)."""
+    xp = array_module(qkv)
+    B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    scale = (C // n_head) ** -0.5
+    q, k, v = heads(qkv, 3, n_head)                                     # views (B, H, T, D)
+    y, lse = xp.empty((B, T, C), qkv.dtype), xp.empty((B, n_head, T, 1), qkv.dtype)
+    out, = heads(y, 1, n_head)
+    for b, t, past in tiles(B, T, n_head):
+        p = masked_scores(q[b, :, t] * scale, k[b, :, past])            # (b, H, t, past)
+        peak = p.max(-1, keepdims=True)
+        p -= peak
+        xp.exp(p, out=p)
+        total = p.sum(-1, keepdims=True)
+        lse[b, :, t] = xp.log(total) + peak
+        out[b, :, t] = (p @ v[b, :, past]) / total
+    return y, (qkv, y, lse, n_head)
+
+
+def qkv_attention_backward(dy, saved):
+    """p = exp(s − lse);  dv = pᵀ dy;  ds = p (dy vᵀ − Σ dy y);  dq = scale ds k,  dk = scale dsᵀ q
+
+    Σ dy y over the channels of a head is Σ dp p over the keys ([FLASH], sec. 3.2), and shorter.
+    """
+    qkv, y, lse, n_head = saved
+    xp = array_module(dy)
+    B, T, C = dy.shape
+    scale = (C // n_head) ** -0.5
+    dqkv = xp.empty_like(qkv)
+    (q, k, v), (dq, dk, dv) = heads(qkv, 3, n_head), heads(dqkv, 3, n_head)
+    dy, y = heads(dy, 1, n_head)[0], heads(y, 1, n_head)[0]
+    for b, t, past in tiles(B, T, n_head):
+        scaled = q[b, :, t] * scale
+        p = masked_scores(scaled, k[b, :, past])
+        p -= lse[b, :, t]
+        xp.exp(p, out=p)
+        ds = dy[b, :, t] @ v[b, :, past].swapaxes(-1, -2)
+        ds -= xp.einsum("bhtd,bhtd->bht", dy[b, :, t], y[b, :, t])[..., None]
+        ds *= p
+        dq[b, :, t] = (ds @ k[b, :, past]) * scale
+        for d, new in ((dk, ds.swapaxes(-1, -2) @ scaled), (dv, p.swapaxes(-1, -2) @ dy[b, :, t])):
+            if past.stop == T:                                          # the first tile that these sequences meet
+                d[b] = new
+            else:
+                d[b, :, past] += new
+    return dqkv,
+
+
+def heads(x, parts, n_head):
+    """(B, T, parts · H · D) as `parts` views (B, H, T, D)"""
+    B, T, width = x.shape
+    return x.reshape(B, T, parts, n_head, width // (parts * n_head)).transpose(2, 0, 3, 1, 4)
+
+
+def tiles(B, T, n_head):
+    """Slices (sequences, queries, the keys that these may see), the last queries first: they see every key."""
+    for t in reversed(range(0, T, QUERIES)):
+        end = min(t + QUERIES, T)
+        size = max(1, SCORES // (n_head * (end - t) * end))
+        for b in range(0, B, size):
+            yield slice(b, b + size), slice(t, end), slice(0, end)
+
+
+def masked_scores(q, k):
+    """q kᵀ with −∞ where a key comes after its query; the last query sees the last key. (b, H, t, D) -> (b, H, t, S)"""
+    xp = array_module(q)
+    t = q.shape[2]
+    s = q @ k.swapaxes(-1, -2)
+    s[..., -t:] += xp.triu(xp.full((t, t), -xp.inf, s.dtype), 1)        # only the tile's corner has a future
+    return s
