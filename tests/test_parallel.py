@@ -104,12 +104,12 @@ def test_ctrl_c_in_the_callers_part_waits_for_the_others(monkeypatch):
 def test_small_work_stays_on_one_thread_and_large_work_does_not(monkeypatch):
     monkeypatch.setattr(parallel, "processors", lambda: 4)
     small, _ = tiny()
-    assert parallel.choose_workers(small, np.zeros((4, 8), int)) == 1
+    assert parallel.choose_workers(small.n_parameters(), np.zeros((4, 8), int)) == 1
     large = GPT(GPTConfig(65, 64, 4, 4, 128))
-    assert parallel.choose_workers(large, np.zeros((12, 64), int)) == 4
-    assert parallel.choose_workers(large, np.zeros((2, 600), int)) == 2
+    assert parallel.choose_workers(large.n_parameters(), np.zeros((12, 64), int)) == 4
+    assert parallel.choose_workers(large.n_parameters(), np.zeros((2, 600), int)) == 2
     monkeypatch.setattr(parallel, "processors", lambda: 1)
-    assert parallel.choose_workers(large, np.zeros((12, 64), int)) == 1
+    assert parallel.choose_workers(large.n_parameters(), np.zeros((12, 64), int)) == 1
 
 
 def test_anomalies_are_found_in_any_part():

@@ -4,7 +4,15 @@ import sys
 import threading
 
 SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_local = threading.local()              # each thread has its own
+
+
+class _Local(threading.local):
+    """Each thread has its own."""
+    no_grad = ()                        # the blocks that are open
+    anomaly = 0                         # how many blocks are open
+
+
+_local = _Local()
 
 
 class no_grad:
@@ -16,17 +24,19 @@ class no_grad:
         while frame and not frame.f_code.co_flags & SUSPENDABLE:
             frame = frame.f_back
         self.generator = frame                                  # the innermost one that runs us, if any
-        vars(_local).setdefault("no_grad", []).append(self)
+        _local.no_grad += (self,)
 
     def __exit__(self, *error):
-        _local.no_grad.remove(self)
+        _local.no_grad = tuple(block for block in _local.no_grad if block is not self)
         self.generator = None
 
 
 def grad_enabled():
     """Do operations on this thread build a graph now?"""
-    # a suspended generator's frame has no caller
-    return not any(block.generator is None or block.generator.f_back for block in vars(_local).get("no_grad", ()))
+    for block in _local.no_grad:
+        if block.generator is None or block.generator.f_back:       # a suspended generator's frame has no caller
+            return False
+    return True
 
 
 class detect_anomaly:
@@ -34,11 +44,11 @@ class detect_anomaly:
     named. Every result is checked, so it is slow: for finding a fault, not for running."""
 
     def __enter__(self):
-        _local.anomaly = getattr(_local, "anomaly", 0) + 1
+        _local.anomaly += 1
 
     def __exit__(self, *error):
         _local.anomaly -= 1
 
 
 def anomaly_detection():
-    return getattr(_local, "anomaly", 0) > 0
+    return _local.anomaly > 0

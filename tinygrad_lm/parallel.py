@@ -81,9 +81,9 @@ def add_gradients(model, replica):
             p.grad += q.grad
 
 
-def choose_workers(model, idx):
+def choose_workers(n_parameters, idx):
     """As many workers as there are processors and rows; one where the step is so small that threads only delay it."""
-    work = 6 * model.n_parameters() * idx.size               # forward 2, backward 4 a parameter and token
+    work = 6 * n_parameters * idx.size                       # forward 2, backward 4 a parameter and token
     return 1 if work < SMALL else min(processors(), len(idx))
 
 

@@ -188,7 +188,9 @@ def op(forward, backward):
         plain, backward = backward, lambda dy, saved, needs: plain(dy, saved)
 
     def apply(*inputs, **options):
-        options = {name: v.item() if isinstance(v, np.generic) else v for name, v in options.items()}
+        for key, value in options.items():
+            if isinstance(value, np.generic):
+                options[key] = value.item()
         try:
             result, saved = forward(*_operands(inputs), **options)
         except ValueError as error:
@@ -208,10 +210,14 @@ def op(forward, backward):
 
 def _operands(inputs):
     """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
+    dtypes = {t.data.dtype if isinstance(t, Tensor) else None for t in inputs}
+    if len(dtypes) == 1 and None not in dtypes:                                 # tensors of one type: the usual case
+        return [t.data for t in inputs]
     raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
     floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
     dtype = floats[0] if floats else FLOAT
     raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else np.asarray(t, dtype) for t in raw]
     if not any(hasattr(t, "dtype") for t in raw):
         return [np.asarray(t, FLOAT) for t in raw]
+    floats = floats or any(isinstance(t, float) for t in raw)
     return [t.astype(dtype) if floats and hasattr(t, "dtype") and t.dtype.kind in "iu" else t for t in raw]

@@ -13,7 +13,7 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     is split over `workers` threads: by default as many as the work is worth.
     """
     keep_memory_warm()
-    workers = parallel.choose_workers(model, idx) if workers is None else workers
+    workers = parallel.choose_workers(opt.flat.size, idx) if workers is None else workers
     opt.zero_grad()
     with parallel.one_blas_thread():
         loss = parallel.backward(model, opt, idx, targets, workers=workers)
