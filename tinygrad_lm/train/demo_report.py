@@ -16,7 +16,7 @@ LEAD = ("A model of 150,000 parameters learns names, then to answer prompts such
 EXPLAINED = ("Win rate: how often the simulated person, judging without noise, prefers the answer to the fine-tuned "
              "model's own. The true reward is that person's; no model ever sees it. The learned reward is the reward "
              "model's, normalised to mean 0 on the fine-tuned model's answers. KL: how far the method has moved from the "
-             "fine-tuned model, in nats an answer.")
+             "fine-tuned model, in nats an answer. PPO without its penalty also takes steps three times as large.")
 
 
 def write_report(results, folder):

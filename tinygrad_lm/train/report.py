@@ -68,7 +68,7 @@ def overoptimisation_figure(rows, histories):
                                    (axes[1], "true reward", "true_reward", "True reward: what the person thinks")):
         for stage, method in (("ppo-no-kl", "PPO, no KL penalty"), ("ppo", "PPO")):
             path = [(max(h["kl"], 0) ** 0.5, h[logged]) for h in histories[stage]]
-            ax.plot(*zip(*path), color=METHOD_STYLE[method][0], lw=1.2, alpha=0.6)
+            ax.plot(*zip(*running_mean(path)), color=METHOD_STYLE[method][0], lw=1.2, alpha=0.6)
         for row in rows:
             color, marker = METHOD_STYLE[row["method"]]
             at = max(row["KL"], 0) ** 0.5, row[key]
@@ -76,6 +76,12 @@ def overoptimisation_figure(rows, histories):
         ax.set(title=title, xlabel="√KL to the fine-tuned model (√nats)", ylabel="mean over answers")
     axes[1].legend(fontsize=8)
     return figure
+
+
+def running_mean(points, n=5):
+    """Each point is the mean of itself and up to n − 1 before it: an iteration's batch is small, and its mean noisy."""
+    windows = [points[max(0, i + 1 - n):i + 1] for i in range(len(points))]
+    return [tuple(sum(axis) / len(w) for axis in zip(*w)) for w in windows]
 
 
 def png(figure):
@@ -92,7 +98,7 @@ p.lead { color: #52606d; margin-top: 0 } img { width: 100%; height: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid #e4e7eb } th { color: #52606d; font-weight: 600 }
 th:first-child, td:first-child { text-align: left } tr.best td { font-weight: 600; background: #f0f6ff }
-td.word { font-family: ui-monospace, monospace; text-align: left } details { margin-top: 1rem }
+td.word { font-family: ui-monospace, monospace } .word { text-align: left } details { margin-top: 1rem }
 pre { background: #f5f7fa; padding: 1rem; overflow-x: auto; font-size: .85rem }
 """
 
@@ -111,7 +117,7 @@ def image(data, alt):
 
 def table(head, rows, *, best=None, words=False):
     """Rows of cells; the row with index `best` stands out; `words` sets all but the first column as text."""
-    cells = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in head) + "</tr>"]
+    cells = ["<tr>" + "".join(f"<th{' class=word' if words else ''}>{escape(h)}</th>" for h in head) + "</tr>"]
     for i, row in enumerate(rows):
         marks = [" class=word" if words and k else "" for k in range(len(row))]
         cells.append(f"<tr{' class=best' if i == best else ''}>" +
