@@ -36,11 +36,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/road"))
+    parser.add_argument("--resume", action="store_true", help="go on behind what is already in --out")
     options = parser.parse_args()
     missed = 0
     for seed in options.seeds:
         began = perf_counter()
-        results = run_demo(options.out / str(seed), DemoConfig(), seed=seed, show=False, say=lambda line: None)
+        results = run_demo(options.out / str(seed), DemoConfig(), seed=seed, resume=options.resume, show=False,
+                           say=lambda line: None)
         print(f"seed {seed}: {perf_counter() - began:.0f} s")
         for name, v, bar, sign, reached in check(results):
             missed += not reached
