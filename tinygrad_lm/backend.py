@@ -26,6 +26,12 @@ def scatter_add(target, index, values):
         sys.modules["cupyx"].scatter_add(target, index, values)
 
 
+def pieces(x, size=1 << 15):
+    """Views of x in order, flat, `size` elements each: what several passes over a piece touch stays in the cache."""
+    flat = x.reshape(-1)
+    return [flat[i:i + size] for i in range(0, flat.size, size)]
+
+
 @functools.cache
 def keep_memory_warm():
     """Ask glibc to keep freed memory for the next step instead of handing it back to the kernel.

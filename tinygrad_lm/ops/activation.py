@@ -1,7 +1,7 @@
 """The bend between two linear layers: ReLU, GELU (Hendrycks and Gimpel 2016 [GELU]), SiLU; and log σ for losses."""
 from math import pi, sqrt
 
-from ..backend import array_module
+from ..backend import array_module, pieces
 from .elementwise import sigmoid
 from .erf import erf
 
@@ -33,30 +33,44 @@ def gelu_backward(dy, saved):
 
 def gelu_tanh_forward(x):
     """y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))"""
-    t = array_module(x).asarray(x * x)                  # an array also where x has no axes
-    t *= CUBIC * ROOT_2_PI                              # √(2/π) (1 + 0.044715 x²) x, in place: memory is what is slow
-    t += ROOT_2_PI
-    t *= x
-    array_module(x).tanh(t, out=t)
-    y = t + 1
-    y *= x
-    y *= 0.5
-    return y, (x, t)
+    xp = array_module(x)
+    y = xp.empty_like(x, order="C")
+    for x_, y_ in zip(pieces(x), pieces(y)):
+        _tanh_of_cubic(x_, y_)
+        y_ += 1
+        y_ *= x_
+        y_ *= 0.5
+    return y, (x,)
 
 
 def gelu_tanh_backward(dy, saved):
-    """dx = dy ½ (1 + t + x (1 − t²) u′),  u′ = √(2/π) (1 + 3 · 0.044715 x²)"""
-    x, t = saved
-    d = x * x
-    d *= 3 * CUBIC * ROOT_2_PI
-    d += ROOT_2_PI
-    d *= x
-    d *= 1 - t * t
-    d += t
-    d += 1
-    d *= dy
-    d *= 0.5
-    return d,
+    """dx = dy ½ (1 + t + x (1 − t²) u′),  u′ = √(2/π) (1 + 3 · 0.044715 x²);  t is made again: cheaper than keeping it"""
+    x, = saved
+    xp = array_module(x)
+    dx = xp.empty_like(dy, order="C")
+    for x_, dy_, d in zip(pieces(x), pieces(dy), pieces(dx)):
+        t = xp.empty_like(d)
+        _tanh_of_cubic(x_, t)
+        xp.multiply(x_, x_, out=d)
+        d *= 3 * CUBIC * ROOT_2_PI
+        d += ROOT_2_PI
+        d *= x_                                          # x u′
+        d -= d * t * t
+        d += t
+        d += 1
+        d *= 0.5
+        d *= dy_
+    return dx,
+
+
+def _tanh_of_cubic(x, out):
+    """out = tanh(√(2/π) (x + 0.044715 x³))"""
+    xp = array_module(x)
+    xp.multiply(x, x, out=out)
+    out *= CUBIC * ROOT_2_PI
+    out += ROOT_2_PI
+    out *= x
+    xp.tanh(out, out=out)
 
 
 def silu_forward(x):
