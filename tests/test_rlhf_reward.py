@@ -106,6 +106,7 @@ def test_k_ranked_answers_are_all_their_pairs(K, B, seed):
 def test_pair_accuracy():
     assert pair_accuracy(np.array([[3.0, 2, 1]])) == 1 and pair_accuracy(np.array([[1.0, 2, 3], [3, 2, 1]])) == 0.5
     assert pair_accuracy(np.array([[1.0, 2, 3]]), truth=np.array([[0.0, 5, 9]])) == 1
+    assert pair_accuracy(np.array([[1.0, 2, 3]]), truth=np.array([[0.0, 0, -9]])) == 0     # two pairs; a tie is none
     assert pair_accuracy(np.array([[1.0, 1.0]])) == 0                                      # no opinion is no success
 
 

@@ -188,7 +188,7 @@ def sft(model_path, examples, out, seed, save_every, resume, **options):
 
 @commands.command()
 @model_option
-@click.option("--rankings", default=5000, show_default=True, help="prompts whose four answers are ranked")
+@click.option("--rankings", default=2000, show_default=True, help="prompts whose four answers are ranked")
 @stage_options(RewardConfig, "runs/reward")
 def reward(model_path, rankings, out, seed, save_every, resume, **options):
     """Stage 3a: the model answers, a simulated person ranks, a reward model learns from the ranking."""

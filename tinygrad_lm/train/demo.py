@@ -29,7 +29,7 @@ class DemoConfig:
     """The sizes of every stage. The defaults take a few minutes on two cores, `FAST` well under one."""
     pretrain: PretrainConfig = PretrainConfig()
     sft: SFTConfig = SFTConfig()
-    rankings: int = 5000                                    # prompts whose answers the person ranks
+    rankings: int = 2000                                    # prompts whose answers the person ranks
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
     dpo: DPOConfig = DPOConfig()

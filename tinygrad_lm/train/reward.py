@@ -59,10 +59,11 @@ def train_reward(model, tokens, last, config, *, rng, run, baseline=None):
 
 
 def pair_accuracy(rewards, truth=None):
-    """The share of pairs that the rewards (B, K) put in the right order: best first, or as `truth` (B, K) has it."""
+    """The share of pairs that the rewards (B, K) put in the right order: best first, or as `truth` (B, K) has it. Pairs
+    that are equal in truth have no order and do not count."""
     i, j = np.triu_indices(rewards.shape[1], k=1)
     right = np.ones_like(rewards[:, i]) if truth is None else np.sign(truth[:, i] - truth[:, j])
-    return float((np.sign(rewards[:, i] - rewards[:, j]) == right).mean())
+    return float((np.sign(rewards[:, i] - rewards[:, j]) == right)[right != 0].mean())
 
 
 def score_answers(model, tokens, last, *, batch_size=512):
