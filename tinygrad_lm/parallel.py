@@ -23,12 +23,12 @@ def backward(model, opt, idx, targets, *, workers):
     are not −100. NumPy and BLAS let the other threads run while they compute. The parts are always cut, and summed, in
     the same order: the same number of workers gives the same bits.
     """
+    if workers == 1 or anomaly_detection():                                      # which belongs to this thread
+        return plain_backward(model, idx, targets)
     counts = (targets != -100).sum(-1)
     parts = [rows for rows in np.array_split(np.arange(len(idx)), workers) if counts[rows].any()]
-    if len(parts) < 2 or anomaly_detection():
-        loss = model.loss(idx, targets)
-        loss.backward()
-        return loss.item()
+    if len(parts) < 2:
+        return plain_backward(model, idx, targets)
     models = [model, *replicas(model, opt, len(parts) - 1)]
 
     def work(model, rows):
@@ -45,6 +45,12 @@ def backward(model, opt, idx, targets, *, workers):
     for replica in models[1:]:
         add_gradients(model, replica)
     return float(sum(losses))
+
+
+def plain_backward(model, idx, targets):
+    loss = model.loss(idx, targets)
+    loss.backward()
+    return loss.item()
 
 
 def replicas(model, opt, n):

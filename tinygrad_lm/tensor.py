@@ -103,32 +103,30 @@ class Node:
 
     def __init__(self, name, backward, inputs, saved, result):
         self.name, self.backward, self.saved = name, backward, saved
-        self.inputs = tuple(_edge(t) for t in inputs)
-        self.shape, self.dtype = result.shape, result.dtype
-        self.depth = 1 + max(t.depth if isinstance(t, Node) else 0 for t in self.inputs if t is not None)
+        self.inputs = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
+        self.shape, self.dtype = result.data.shape, result.data.dtype
+        self.depth = 1 + max([t.depth for t in self.inputs if isinstance(t, Node)], default=0)
 
     def free(self):
         self.saved = self.inputs = None
-
-
-def _edge(t):
-    return (t.node or t) if isinstance(t, Tensor) and t.requires_grad else None
 
 
 def _backpropagate(root, grad, retain_graph):
     """Hand each node the sum of its results' gradients, once, from the root down to the leaves."""
     if isinstance(root, Tensor):
         return _receive(root, grad)
-    pending, owned = {root: grad}, set()
+    pending, owned, checked = {root: grad}, set(), anomaly_detection()
     for node in _from_the_root(root):
         dy = pending.pop(node)
-        wanted = tuple(t is not None for t in node.inputs)
+        wanted = tuple([t is not None for t in node.inputs])
         for t, g in zip(node.inputs, node.backward(dy, node.saved, wanted)):
             if t is None:
                 continue
-            if anomaly_detection() and not array_module(g).isfinite(g).all():
+            if checked and not array_module(g).isfinite(g).all():
                 raise FloatingPointError(f"backward of `{node.name}` produced NaN or infinity (shape {g.shape})")
-            g = unbroadcast(g, t.shape).astype(t.dtype, copy=False)
+            g = unbroadcast(g, t.shape)
+            if g.dtype != t.dtype:
+                g = g.astype(t.dtype)
             if isinstance(t, Tensor):
                 _receive(t, g)
             elif t not in pending:

@@ -3,6 +3,8 @@
 The idea is FlashAttention's (Dao et al. 2022 [FLASH]): of the softmax only log Σ exp of each row is kept, and the backward
 makes the weights of a tile again; of what the causal mask throws away, only the corners of tiles are computed.
 """
+from functools import cache
+
 from ..backend import array_module
 
 QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
@@ -77,5 +79,11 @@ def masked_scores(q, k):
     xp = array_module(q)
     t = q.shape[2]
     s = q @ k.swapaxes(-1, -2)
-    s[..., -t:] += xp.triu(xp.full((t, t), -xp.inf, s.dtype), 1)        # only the tile's corner has a future
+    s[..., -t:] += future(xp, t, s.dtype)                               # only the tile's corner has a future
     return s
+
+
+@cache
+def future(xp, t, dtype):
+    """−∞ above the diagonal, 0 elsewhere: (t, t)"""
+    return xp.triu(xp.full((t, t), -xp.inf, dtype), 1)
