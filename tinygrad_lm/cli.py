@@ -1,4 +1,5 @@
 """The command line: `tinygrad-lm demo` walks the whole road; the other commands are single stages of it."""
+import io
 import sys
 from contextlib import contextmanager
 from dataclasses import fields
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from . import mpi
 from .checkpoint import CheckpointError
 from .train.pretrain import PretrainConfig
 from .train.ppo import PPOConfig
@@ -16,7 +18,8 @@ from .train.sft import SFTConfig
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="tinygrad_lm", message="tinygrad_lm %(version)s")
-def commands():
+@click.pass_context
+def commands(context):
     """From the probability of a sentence to a model tuned on human preference, in NumPy.
 
     `tinygrad-lm demo` does the four stages in a few minutes; the other commands are these stages one at a time:
@@ -28,6 +31,12 @@ def commands():
       tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
       tinygrad-lm sample   runs/ppo --prompt '^k5>'
     """
+    rank, ranks = mpi.place()
+    if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):
+        raise click.UsageError(f"{context.invoked_subcommand} runs in one process, and mpirun has started {ranks}: only "
+                               "pretrain and sft share their work")
+    if rank:
+        sys.stdout = None                           # the first rank speaks for all
 
 
 def main():
@@ -37,14 +46,21 @@ def main():
     except click.exceptions.NoArgsIsHelpError as help_text:
         click.echo(help_text.format_message())
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        shown = io.StringIO()
+        error.show(shown)
+        leave(shown.getvalue().rstrip(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; what was saved last is kept: the same command with --resume goes on from there", err=True)
-        sys.exit(130)
-    except (CheckpointError, ValueError, IndexError, FloatingPointError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        leave("\nstopped; what was saved last is kept: the same command with --resume goes on from there", 130)
+    except (CheckpointError, mpi.MPIError, ValueError, IndexError, FloatingPointError) as error:
+        leave(f"error: {error}", 1)
+
+
+def leave(message, code):
+    """Say what went wrong and leave; with all ranks, where mpirun has started several."""
+    if mpi.place()[1] > 1:
+        mpi.end_all(message, code)
+    click.echo(message, err=True)
+    sys.exit(code)
 
 
 def stage_options(config, default_out):
@@ -259,6 +275,16 @@ def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p
                        temperature=temperature, top_k=top_k, top_p=top_p, end=tokenizer.end, pad=tokenizer.pad)
     for row in answers.tokens:
         click.echo(tokenizer.decode(row))
+
+
+@commands.command()
+@click.argument("part", default="all", type=click.Choice(["all", "step", "ops", "generate", "growth"]))
+@click.option("--out", default="runs/bench", show_default=True, type=click.Path(path_type=Path), help="folder for the results")
+@click.option("--quick", is_flag=True, help="smaller sizes, about half a minute")
+def bench(part, out, quick):
+    """Measure this machine, beside PyTorch where it is installed: tables, pictures, results.json."""
+    from .bench.run import PARTS, run_bench
+    run_bench(PARTS if part == "all" else [part], out, quick=quick, say=click.echo)
 
 
 if __name__ == "__main__":
