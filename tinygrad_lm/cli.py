@@ -35,6 +35,8 @@ def commands(context):
     if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):
         raise click.UsageError(f"{context.invoked_subcommand} runs in one process, and mpirun has started {ranks}: only "
                                "pretrain and sft share their work")
+    if ranks > 1:
+        mpi.comm()                                  # now, so that what is missing is said before any work
     if rank:
         sys.stdout = None                           # the first rank speaks for all
 

@@ -1,34 +1,63 @@
 """Data parallelism: the batch is cut into parts, every worker computes the gradient of its part with a graph of its own
-over the same parameters, and the sum over the parts is the whole batch's gradient."""
+over the same parameters, and the sum over the parts is the whole batch's gradient.
+
+Workers are threads of this process, and the processes that mpirun starts (mpi.py): each of these takes its rows of the
+batch, which all of them draw alike, and cuts them again for its threads.
+"""
 import copy
 import functools
 import os
+import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
-from weakref import WeakKeyDictionary
+from contextlib import contextmanager
 
 import numpy as np
 
+from . import mpi
 from .modes import anomaly_detection
 
 SMALL = 3e8                         # multiplications and additions in a step below which threads cost more than they give
-_replicas = WeakKeyDictionary()     # optimizer -> replicas of its model, made once
 
 
 def backward(model, opt, idx, targets, *, workers):
     """The loss of the whole batch (a float) and, in `.grad` of the model's parameters, its gradient, from `workers`
-    threads.
+    threads, of every rank where mpirun has started several.
 
     A worker's part is some rows of idx and targets, int (B, T); its mean loss counts by its share of the targets that
     are not −100. NumPy and BLAS let the other threads run while they compute. The parts are always cut, and summed, in
     the same order: the same number of workers gives the same bits.
     """
-    if workers == 1 or anomaly_detection():                                      # which belongs to this thread
+    if workers < 1:
+        raise ValueError(f"workers={workers}: at least 1, or None for as many as the work is worth")
+    workers = 1 if anomaly_detection() else workers                              # it belongs to this thread
+    rank, ranks = mpi.place()
+    if workers == ranks == 1:
         return plain_backward(model, idx, targets)
     counts = (targets != -100).sum(-1)
-    parts = [rows for rows in np.array_split(np.arange(len(idx)), workers) if counts[rows].any()]
-    if len(parts) < 2:
+    rows = np.array_split(np.arange(len(idx)), ranks)[rank]
+    parts = [part for part in np.array_split(rows, workers) if counts[part].any()]
+    if ranks == 1 and len(parts) < 2 or not counts.any():
         return plain_backward(model, idx, targets)
+    if ranks == 1:
+        return sum_of_parts(model, opt, idx, targets, parts, counts)
+    if opt.step_count == 0:
+        opt.flat[...] = mpi.of_rank_0(opt.flat)                                  # all start from the same weights
+    with dropout_of(model, rank):
+        loss = sum_of_parts(model, opt, idx, targets, parts, counts)
+    return sum_over_ranks(opt, loss, batch=zlib.crc32(idx.tobytes() + targets.tobytes()))
+
+
+def plain_backward(model, idx, targets):
+    loss = model.loss(idx, targets)
+    loss.backward()
+    return loss.item()
+
+
+def sum_of_parts(model, opt, idx, targets, parts, counts):
+    """The loss and gradient of these parts, each from a thread of its own."""
+    if not parts:
+        return 0.0
     models = [model, *replicas(model, opt, len(parts) - 1)]
 
     def work(model, rows):
@@ -47,20 +76,45 @@ def backward(model, opt, idx, targets, *, workers):
     return float(sum(losses))
 
 
-def plain_backward(model, idx, targets):
-    loss = model.loss(idx, targets)
-    loss.backward()
-    return loss.item()
+def sum_over_ranks(opt, loss, batch):
+    """The loss summed over the ranks, and in the optimizer's flat buffer their gradients'. A parameter that no rank has a
+    gradient for stays without. `batch` is a number by which ranks see that they all have the same batch."""
+    has_grad = [p.grad is not None for p in opt.params]
+    loss, batches, *has_grad = mpi.totals(loss, batch, *has_grad)
+    if batches != batch * mpi.place()[1]:
+        raise ValueError("the ranks have different batches: give each of them the whole batch, drawn from the same seed; "
+                         "each takes its own rows of it")
+    for p, has in zip(opt.params, has_grad):
+        if p.grad is not p.grad_buffer:
+            p.grad_buffer[...] = 0 if p.grad is None else p.grad
+        p.grad = p.grad_buffer if has else None
+    mpi.add(opt.flat_grad)
+    return loss
+
+
+@contextmanager
+def dropout_of(model, rank):
+    """with dropout_of(model, rank): dropout draws from a generator of this rank's. The model's own generators, which all
+    ranks hold alike, move by the same number of draws on all of them."""
+    rng = np.random.default_rng([rank, *model_seeds(model)])
+    before = [(m, m.rng) for m in model.modules() if hasattr(m, "rng")]
+    for m, _ in before:
+        m.rng = rng
+    try:
+        yield
+    finally:
+        for m, own in before:
+            m.rng = own
 
 
 def replicas(model, opt, n):
-    """n copies of the model that share its parameters' arrays and have gradients of their own."""
-    made = _replicas.setdefault(opt, [])
+    """n copies of the model that share its parameters' arrays and have gradients of their own; the optimizer keeps them."""
+    made = opt.replicas
     while len(made) < n:
         shared = {id(p.data): p.data for p in model.parameters()}                # what deepcopy finds here, it keeps
         own = {id(a): None for p in model.parameters() for a in (p.grad, p.grad_buffer) if a is not None}
         made.append(copy.deepcopy(model, shared | own))
-    seeds = model_seeds(model, n)
+    seeds = model_seeds(model)
     for i, replica in enumerate(made[:n]):
         rng = np.random.default_rng([i, *seeds])                                 # one for all: no two layers drop alike
         for a, b in zip(model.modules(), replica.modules()):
@@ -72,8 +126,8 @@ def replicas(model, opt, n):
     return made[:n]
 
 
-def model_seeds(model, n):
-    """Fresh numbers for the replicas' dropout, drawn from the model's own generators, which checkpoints keep."""
+def model_seeds(model):
+    """Fresh numbers for the dropout of others, drawn from the model's own generators, which checkpoints keep."""
     generators = {id(m.rng): m.rng for m in model.modules() if hasattr(m, "rng") and m.p and m.training}
     return [int(rng.integers(2**32)) for rng in generators.values()]
 
@@ -89,19 +143,30 @@ def add_gradients(model, replica):
 
 def choose_workers(n_parameters, idx):
     """As many workers as there are processors and rows; one where the step is so small that threads only delay it."""
-    work = 6 * n_parameters * idx.size                       # forward 2, backward 4 a parameter and token
-    return 1 if work < SMALL else min(processors(), len(idx))
+    available, (_, ranks) = processors(), mpi.place()
+    work = 6 * n_parameters * idx.size / ranks               # forward 2, backward 4 a parameter and token
+    return 1 if work < SMALL else min(available, -(-len(idx) // ranks))
 
 
 @functools.cache
 def processors():
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use; those that ranks of one machine share are divided among them."""
+    usable = _usable()
+    users = mpi.on_this_machine(usable)
+    return max(1, round(sum(1 / sum(cpu in theirs for theirs in users) for cpu in usable)))
+
+
+def _usable():
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 @functools.cache
 def pool():
-    return ThreadPoolExecutor(max(1, processors()), thread_name_prefix="worker")
+    return ThreadPoolExecutor(len(_usable()), thread_name_prefix="worker")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)     # a forked process has the pool, but none of its threads
 
 
 @functools.cache
@@ -110,7 +175,21 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
+_blas_lock, _blas_limits = threading.Lock(), []               # one limit an open block; the first knows what was before
+
+
+@contextmanager
 def one_blas_thread():
     """with one_blas_thread(): each matrix product runs on the thread that asks for it: right for small products, whose
-    parts would wait for one another, and for workers that share the processors already."""
-    return _blas().limit(limits=1) if _blas().lib_controllers else nullcontext()
+    parts would wait for one another, and for workers that share the processors already. Blocks of several threads may
+    overlap: the last to end gives BLAS its threads back."""
+    with _blas_lock:
+        _blas_limits.append(None if _blas_limits else _blas().limit(limits=1))
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            if len(_blas_limits) > 1:
+                _blas_limits.pop()
+            else:
+                _blas_limits.pop().restore_original_limits()

@@ -1,7 +1,9 @@
 """Stage one: learn what text looks like, by predicting every next token (GPT, Radford et al. 2018 [GPT1])."""
 from dataclasses import dataclass
+from itertools import islice
 from math import log
 
+from .. import mpi
 from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
 from ..modes import no_grad
@@ -34,14 +36,17 @@ def pretrain(model, data, held_out, config, *, rng, run):
 
 
 def evaluate(model, data, *, batch_size=256):
-    """The mean of −log p over all targets of `data` that count, in nats; dropout off."""
+    """The mean of −log p over all targets of `data` that count, in nats; dropout off. Ranks share the work
+    (mpi.py): all of them call this."""
     total = count = 0
+    rank, ranks = mpi.place()
     with no_grad(), evaluating(model):
-        for idx, targets in data.chunks(batch_size):
+        for idx, targets in islice(data.chunks(batch_size), rank, None, ranks):
             n = int((targets != -100).sum())
             if n:
                 total += model.loss(idx, targets).item() * n
                 count += n
+    total, count = mpi.totals(total, count)
     if not count:
         raise ValueError("the held-out data is empty: there is nothing to measure the loss on")
     return total / count

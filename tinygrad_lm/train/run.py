@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import mpi
 from ..checkpoint import CheckpointError, load, one_line, pack, save, unpack
 from ..models.saved import checkpoint_in, describe
 
@@ -14,27 +15,28 @@ class Run:
     A stage's loop is `for step in run.steps(total, model=model, opt=opt, rng=rng)`: where `resume` is set and the
     folder has a checkpoint, the named objects are put back as they were and the loop starts behind it; else at 0.
     Every `save_every` steps, and at the end, they are saved. `meta` is saved along (the stage's settings, say), and a
-    checkpoint made under other settings is refused.
+    checkpoint made under other settings is refused. Of several ranks (mpi.py) only the first writes, reads and draws.
     """
 
     def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False):
         if folder is not None and tokenizer is None:
             raise ValueError("a run that keeps a checkpoint needs the tokenizer: without it nobody can read the model's ids")
-        self.path = checkpoint_in(make_folder(folder)) if folder is not None else None
+        self.first = mpi.place()[0] == 0
+        self.path = checkpoint_in(make_folder(folder) if self.first else folder) if folder is not None else None
         self.stage, self.tokenizer = stage, tokenizer
         self.meta = json.loads(json.dumps({"stage": stage} | (meta or {})))      # as it will be read back
-        self.resume, self.save_every, self.show = resume, save_every, show
+        self.resume, self.save_every, self.show = resume, save_every, show and self.first
         self.history = []                           # one dict of numbers for each logged step
         self.saved_at = None
 
     def steps(self, total, *, model, **others):
         objects = {"model": model} | others
-        start = self._restore(objects, total) if self.resume and self.path and self.path.exists() else 0
+        start = self._restore(objects, total) if self.resume and self.path else 0
         with _bar(self.stage, total, start, self.show) as self._advance:
             for step in range(start, total):
                 yield step
                 self._advance(step + 1, self.history[-1] if self.history else {})
-                if self.path and ((step + 1) % self.save_every == 0 or step + 1 == total):
+                if self.path and self.first and ((step + 1) % self.save_every == 0 or step + 1 == total):
                     self._save(objects, step + 1, total)
 
     def log(self, step, **numbers):
@@ -49,7 +51,10 @@ class Run:
         self.saved_at = step
 
     def _restore(self, objects, total):
-        tensors, meta = load(self.path)
+        saved = mpi.of_rank_0(load(self.path) if self.first and self.path.exists() else None)
+        if saved is None:
+            return 0
+        tensors, meta = saved
         for key, value in (self.meta | {"total": total}).items():
             if meta.get(key) != value:
                 raise CheckpointError(f"{self.path} was made with {key} {meta.get(key)!r}, and this run has {value!r}: "
