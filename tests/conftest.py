@@ -3,6 +3,9 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
+# The tests run in several processes: BLAS threads of all of them would only wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 always = dict(derandomize=True, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 settings.register_profile("default", max_examples=60, **always)
 settings.register_profile("thorough", max_examples=400, **always)
