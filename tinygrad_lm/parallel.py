@@ -153,7 +153,8 @@ def processors():
     """How many processors this process may use; those that ranks of one machine share are divided among them."""
     usable = _usable()
     users = mpi.on_this_machine(usable)
-    return max(1, round(sum(1 / sum(cpu in theirs for theirs in users) for cpu in usable)))
+    share = sum(1 / sum(cpu in theirs for theirs in users) for cpu in usable)
+    return max(1, int(share + 1e-9))                         # 3 × ⅓ is 1
 
 
 def _usable():
