@@ -32,7 +32,7 @@ PACKAGE = Path(tinygrad_lm.__file__).parent
 SECONDS = 60                                                 # a mutant that runs longer hangs, which is noticed, too
 
 # Which functions: all that ops/ has for going backward, where gradients meet, and where they move parameters.
-ENGINE = ("tensor.unbroadcast", "tensor._receive", "tensor._backpropagate", "tensor._from_the_root", "tensor._edge")
+ENGINE = ("tensor.unbroadcast", "tensor._receive", "tensor._backpropagate", "tensor._from_the_root")
 OPTIM = ("optim.SGD.update", "optim.AdamW.update", "optim.Optimizer.step", "optim.Optimizer._runs", "optim.clip_grad_norm_",
          "optim.warmup_cosine")
 
