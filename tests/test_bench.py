@@ -112,9 +112,11 @@ def test_bench_without_torch(tiny, monkeypatch, tmp_path, capsys):
 
 def test_bench_of_one_part_alone(tiny, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "torch_is_installed", lambda: False)
+    monkeypatch.setattr(run, "busy", lambda: True)
     said = []
     assert set(run.run_bench(["step"], tmp_path, quick=True, say=said.append)) == {"machine", "quick", "step"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "step.png"]
+    assert any("other processes are busy" in line for line in said)
 
 
 @pytest.mark.oracle

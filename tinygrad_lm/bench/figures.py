@@ -12,38 +12,40 @@ def measured(rows):
     return {side: style for side, style in SIDES.items() if side in rows[-1]}
 
 
-def shape_label(row):
-    return f"T {row['T']}, C {row['C']}, {row['layers']} layers, batch {row['batch']}"
-
-
-def bars(ax, rows, labels):
+def pairs(rows, labels, *, title, xlabel):
+    """One line a row, and on it a dot for each side; behind the label, in brackets, the ratio."""
+    figure, (ax,) = panels(1, 1, size=(7.5, 1.2 + 0.27 * len(rows)))
+    places = np.arange(len(rows))[::-1]
     shown = measured(rows)
-    height, places = 0.8 / len(shown), np.arange(len(rows))[::-1]
-    for i, (side, (name, color, _)) in enumerate(shown.items()):
-        ax.barh(places - height * (i + 0.5 - len(shown) / 2), [row[side] for row in rows], height, color=color, label=name)
-    ax.set_yticks(places, labels)
-    ax.set_xscale("log")
-    ax.legend()
+    values = np.array([[row[side] for side in shown] for row in rows])
+    ax.hlines(places, values.min(1), values.max(1), color=GREY, lw=1.5)
+    for x, (name, color, marker) in zip(values.T, shown.values()):
+        ax.plot(x, places, color=color, marker=marker, ms=6, ls="none", label=name)
+    ax.set_yticks(places, [label + (f"  ({row['ratio']:.2f})" if "ratio" in row else "") for label, row in zip(labels, rows)])
+    ax.set(title=title, xlabel=xlabel, xscale="log", ylim=(-0.6, len(rows) - 0.4))
+    plain_numbers(ax.xaxis)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
 
-def with_ratio(row, label):
-    return label + (f"  ({row['ratio']:.2f})" if "ratio" in row else "")
+def plain_numbers(axis):
+    """A logarithmic axis with 1, 2, 5, 10, … in figures."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def step_figure(rows):
-    """Milliseconds of a step; in brackets the ratio to PyTorch."""
-    figure, (ax,) = panels(1, 1, size=(7.5, 0.9 + 0.38 * len(rows)))
-    bars(ax, rows, [with_ratio(row, shape_label(row)) for row in rows])
-    ax.set(title="A training step (in brackets: ours / PyTorch)" if "torch" in rows[-1] else "A training step",
-           xlabel="milliseconds")
-    return figure
+    labels = [f"T {row['T']}, C {row['C']}, {row['layers']} layers, batch {row['batch']}" for row in rows]
+    return pairs(rows, labels, title="A training step", xlabel="milliseconds (in brackets ours / PyTorch: below 1 is ahead)"
+                 if "torch" in rows[-1] else "milliseconds")
 
 
 def generate_figure(rows):
-    figure, (ax,) = panels(1, 1, size=(7.5, 0.9 + 0.38 * len(rows)))
-    bars(ax, rows, [with_ratio(row, f"{row['layers']} layers × {row['C']}, batch {row['batch']}") for row in rows])
-    ax.set(title="Generation with a cache of keys and values", xlabel="new tokens a second (more is better)")
-    return figure
+    labels = [f"{row['layers']} layers × {row['C']}, batch {row['batch']}" for row in rows]
+    return pairs(rows, labels, title="Generation with a cache of keys and values", xlabel="new tokens a second (in brackets "
+                 "ours / PyTorch: above 1 is ahead)" if "torch" in rows[-1] else "new tokens a second")
 
 
 def growth_figure(rows):
@@ -55,8 +57,9 @@ def growth_figure(rows):
             ax.plot([row[axis] for row in points], [row[side] for row in points], color=color, marker=marker, ms=5,
                     label=f"{label}: slope {slope(rows, axis, side):.2f} at the end")
         ax.set(title=f"A step as the {name} grow", xlabel=name, ylabel="milliseconds", xscale="log", yscale="log")
-        ax.set_xticks([row[axis] for row in points], [str(row[axis]) for row in points])
+        plain_numbers(ax.yaxis)
         ax.minorticks_off()
+        ax.set_xticks([row[axis] for row in points], [str(row[axis]) for row in points])
         ax.legend()
     return figure
 
@@ -64,23 +67,25 @@ def growth_figure(rows):
 def ops_figure(rows):
     """The roofline: no operation can be above the slope of copying or the level of matrix products."""
     roofs, points = rows[0]["roofs"], [row for row in rows[1:] if row["intensity"]]
-    figure, (ax,) = panels(1, 1, size=(8, 5))
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(row["operation"] for row in points), 1)}
+    figure, (ax,) = panels(1, 1, size=(8.5, 5))
     x = np.geomspace(min(row["intensity"] for row in points) / 2, max(row["intensity"] for row in points) * 2, 100)
     ax.plot(x, np.minimum(x * roofs["gbytes"], roofs["gflops"]), color=INK, lw=1.5)
-    ax.text(x[0], x[0] * roofs["gbytes"], f"  copying: {roofs['gbytes']:.0f} GB/s", va="bottom", color=INK)
-    ax.text(x[-1], roofs["gflops"], f"matrix product: {roofs['gflops']:.0f} GFLOP/s", va="bottom", ha="right", color=INK)
-    for i, row in enumerate(points):
+    ax.text(x[0], x[0] * roofs["gbytes"] * 2, f"copying: {roofs['gbytes']:.0f} GB/s", color=INK)
+    ax.text(x[-1], roofs["gflops"] * 1.1, f"matrix product: {roofs['gflops']:.0f} GFLOP/s", ha="right", color=INK)
+    for row in points:
         forward = row["direction"] != "backward"
-        ax.plot(row["intensity"], row["GFLOP/s"], color=BLUE, marker="o", ms=7, ls="none",
-                fillstyle="full" if forward else "none", label={0: "ours, forward", 1: "ours, backward"}.get(i))
-        if "torch GFLOP/s" in row:
-            ax.plot(row["intensity"], row["torch GFLOP/s"], color=ORANGE, marker="s", ms=5, ls="none",
-                    fillstyle="full" if forward else "none", label={0: "PyTorch, forward", 1: "PyTorch, backward"}.get(i))
-        ax.annotate(row["operation"], (row["intensity"], row["GFLOP/s"]), xytext=(7, -10), textcoords="offset points",
-                    fontsize=7, color=GREY)
+        for side, (_, color, marker) in measured(rows).items():
+            at = row["intensity"], row["GFLOP/s" if side == "ours" else "torch GFLOP/s"]
+            ax.plot(*at, color=color, marker=marker, ms=11, mfc=color if forward else "white")
+            ax.text(*at, numbers[row["operation"]], ha="center", va="center_baseline", fontsize=7, weight="bold",
+                    color="white" if forward else color)
+    handles = [ax.plot([], [], color=color, marker=marker, ms=8, ls="none", mfc=fill or color, label=f"{name}, {direction}")[0]
+               for name, color, marker in measured(rows).values() for direction, fill in (("forward", None), ("backward", "white"))]
+    handles += [ax.plot([], [], ls="none", label=f"{i}  {name}")[0] for name, i in numbers.items()]
     ax.set(title="One core: each operation under the machine's roof", xlabel="operations for each byte that must travel",
-           ylabel="GFLOP/s", xscale="log", yscale="log")
-    ax.legend(loc="lower right")
+           ylabel="GFLOP/s", xscale="log", yscale="log", ylim=(None, roofs["gflops"] * 2))
+    figure.legend(handles=handles, loc="outside right center")
     return figure
 
 

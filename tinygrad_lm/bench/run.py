@@ -1,5 +1,6 @@
 """`tinygrad-lm bench`: measure, print tables, and leave results.json and pictures in a folder."""
 import json
+import os
 import platform
 from datetime import date
 from importlib.metadata import version
@@ -31,6 +32,8 @@ def run_bench(names, out, *, quick=False, say=print):
     say("  ".join(f"{k} {v}" for k, v in machine.items()))
     if "torch" not in modules:
         say("PyTorch is not installed, so its columns are left out (python -m pip install torch)")
+    if busy():
+        say("other processes are busy here: the figures will be off, and PyTorch's, whose threads wait for one another, most")
     results = {"machine": machine, "quick": quick}
     with sides(modules) as both:
         for name in names:
@@ -49,6 +52,11 @@ def run_bench(names, out, *, quick=False, say=print):
 
 def torch_is_installed():
     return find_spec("torch") is not None
+
+
+def busy():
+    """Was more than a third of a processor in use over the last minute? False where nobody counts (Windows)."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.33
 
 
 def describe_machine(torch):
