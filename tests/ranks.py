@@ -22,7 +22,7 @@ def curve(name):
     rng = np.random.default_rng(7)
     model = GPT(GPTConfig(11, 8, 2, 2, 8, 0.3 if special == "dropout" else 0.0), rng=rng).to(np.float64)
     if special == "weights":
-        model.wte.weight.data[...] += mpi.place()[0]
+        model.wte.weight.data[...] *= 1 + mpi.place()[0]
     opt = tg.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.5)
     model.wpe.weight.requires_grad = special != "frozen"
     losses = []
