@@ -39,7 +39,7 @@ def write_report(results, folder):
 
 
 def formatted(row):
-    return (row["method"], f"{row['win rate']:.0%}", f"{row['true reward']:+.2f}", f"{row['learned reward']:+.2f}",
+    return (row["method"], f"{row['win rate']:.0%}", f"{row['true reward']:+.2f}", f"{row['learned reward']:+z.2f}",
             f"{row['KL']:.1f}", f"{row['obeys']:.0%}")
 
 
