@@ -94,6 +94,14 @@ def test_import_loads_numpy_and_little_else():
     assert out.split() == ["set()", "True"]
 
 
+def test_help_is_quick_for_it_loads_nothing_that_draws_or_stores():
+    heavy = {"matplotlib", "rich", "safetensors", "threadpoolctl", "mpi4py"}
+    code = f"import sys, atexit; atexit.register(lambda: print({heavy} & sys.modules.keys())); sys.argv[1:] = ['--help']\n" \
+           "from tinygrad_lm.cli import main; main()"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "pretrain" in out and out.splitlines()[-1] == "set()"
+
+
 # ---- papers ---------------------------------------------------------------------------------------------------------
 
 KEY = re.compile(r"\[([A-Z][A-Z0-9]+)\](?!\()")
