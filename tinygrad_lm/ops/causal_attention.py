@@ -6,6 +6,7 @@ makes the weights of a tile again; of what the causal mask throws away, only the
 from functools import cache
 
 from ..backend import array_module
+from .norm import row_dots, row_sums
 
 QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
 SCORES = 1 << 18                    # of so many sequences that it has about this many scores
@@ -24,7 +25,7 @@ def qkv_attention_forward(qkv, *, n_head):
         peak = p.max(-1, keepdims=True)
         p -= peak
         xp.exp(p, out=p)
-        total = p.sum(-1, keepdims=True)
+        total = row_sums(p)
         lse[b, :, t] = xp.log(total) + peak
         out[b, :, t] = (p @ v[b, :, past]) / total
     return y, (qkv, y, lse, n_head)
@@ -48,7 +49,7 @@ def qkv_attention_backward(dy, saved):
         p -= lse[b, :, t]
         xp.exp(p, out=p)
         ds = dy[b, :, t] @ v[b, :, past].swapaxes(-1, -2)
-        ds -= xp.einsum("bhtd,bhtd->bht", dy[b, :, t], y[b, :, t])[..., None]
+        ds -= row_dots(dy[b, :, t], y[b, :, t])
         ds *= p
         dq[b, :, t] = (ds @ k[b, :, past]) * scale
         for d, new in ((dk, ds.swapaxes(-1, -2) @ scaled), (dv, p.swapaxes(-1, -2) @ dy[b, :, t])):

@@ -3,16 +3,27 @@
 from ..backend import array_module
 
 
-def row_sums(a, b):
+def row_dots(a, b):
     """Σᵢ aᵢ bᵢ of each row, in one pass: (..., C) and (..., C) -> (..., 1)"""
-    return array_module(a).einsum("...c,...c->...", a, b)[..., None]
+    return array_module(a).vecdot(a, b)[..., None]
+
+
+def row_sums(x):
+    """Σᵢ xᵢ of each row, as a product with ones, which BLAS does several times faster: (..., C) -> (..., 1)"""
+    return x @ array_module(x).ones((x.shape[-1], 1), x.dtype)
+
+
+def column_sums(x):
+    """Σ over all rows: (..., C) -> (C,)"""
+    x = x.reshape(-1, x.shape[-1])
+    return array_module(x).ones(len(x), x.dtype) @ x
 
 
 def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
     """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
     C = x.shape[-1]
-    normed = x - x.sum(-1, keepdims=True) / C
-    rstd = (row_sums(normed, normed) / C + eps) ** -0.5             # (..., 1)
+    normed = x - row_sums(x) / C
+    rstd = (row_dots(normed, normed) / C + eps) ** -0.5             # (..., 1)
     normed *= rstd
     y = normed * w
     if b is not None:
@@ -27,20 +38,20 @@ def layer_norm_backward(dy, saved, needs):
     dx = dw = db = None
     if needs[0]:
         dx = dy * w
-        inner = row_sums(dx, normed) / C
-        dx -= dx.sum(-1, keepdims=True) / C
+        inner = row_dots(dx, normed) / C
+        dx -= row_sums(dx) / C
         dx -= normed * inner
         dx *= rstd
     if needs[1]:
-        dw = array_module(dy).einsum("nc,nc->c", dy.reshape(-1, C), normed.reshape(-1, C))
+        dw = column_sums(dy * normed)
     if needs[2:] == (True,):
-        db = dy.reshape(-1, C).sum(0)
+        db = column_sums(dy)
     return (dx, dw, db)[:len(needs)]
 
 
 def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C), w (C,)
     """y = w x̂ with x̂ = x / √(mean(x²) + ε)"""
-    rstd = (row_sums(x, x) / x.shape[-1] + eps) ** -0.5             # (..., 1)
+    rstd = (row_dots(x, x) / x.shape[-1] + eps) ** -0.5             # (..., 1)
     normed = x * rstd
     return normed * w, (normed, rstd, w)
 
@@ -52,8 +63,8 @@ def rms_norm_backward(dy, saved, needs):
     dx = dw = None
     if needs[0]:
         dx = dy * w
-        dx -= normed * (row_sums(dx, normed) / C)
+        dx -= normed * (row_dots(dx, normed) / C)
         dx *= rstd
     if needs[1]:
-        dw = array_module(dy).einsum("nc,nc->c", dy.reshape(-1, C), normed.reshape(-1, C))
+        dw = column_sums(dy * normed)
     return dx, dw
