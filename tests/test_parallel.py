@@ -63,18 +63,18 @@ def test_training_with_workers_is_training_without():
 
 def test_workers_draw_different_dropout():
     model, opt = tiny(dropout=0.5)
-    draws = [m.drop.rng.random(4).tolist() for m in [model, *parallel.replicas(model, opt, 2)]]
+    draws = [m.drop.rng.random(4).tolist() for m in [model, *(r.model for r in parallel.replicas(model, opt, 2))]]
     assert len({tuple(d) for d in draws}) == 3
 
 
 def test_replicas_share_weights_and_not_gradients():
     model, opt = tiny()
-    replica, = parallel.replicas(model, opt, 1)
+    replica = parallel.replicas(model, opt, 1)[0].model
     for p, q in zip(model.parameters(), replica.parameters()):
         assert q.data is p.data and q.grad_buffer is None
     model.eval()
     model.wte.weight.requires_grad = False
-    replica, = parallel.replicas(model, opt, 1)
+    replica = parallel.replicas(model, opt, 1)[0].model
     assert not replica.training and not replica.wte.weight.requires_grad and replica.wpe.weight.requires_grad
 
 

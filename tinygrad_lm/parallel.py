@@ -58,7 +58,7 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
     """The loss and gradient of these parts, each from a thread of its own."""
     if not parts:
         return 0.0
-    models = [model, *replicas(model, opt, len(parts) - 1)]
+    others = replicas(model, opt, len(parts) - 1)
 
     def work(model, rows):
         share = counts[rows].sum() / counts.sum()
@@ -66,13 +66,13 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
         loss.backward(np.asarray(share))
         return loss.item() * share
 
-    others = [pool().submit(work, m, rows) for m, rows in zip(models[1:], parts[1:])]
+    futures = [pool().submit(work, other.model, rows) for other, rows in zip(others, parts[1:])]
     try:
-        losses = [work(model, parts[0])] + [other.result() for other in others]  # a worker's exception arrives here
+        losses = [work(model, parts[0])] + [future.result() for future in futures]    # a worker's exception arrives here
     finally:
-        wait(others)                                                             # nobody writes on when we have left
-    for replica in models[1:]:
-        add_gradients(model, replica)
+        wait(futures)                                                            # nobody writes on when we have left
+    for other in others:
+        other.add_gradients()
     return float(sum(losses))
 
 
@@ -107,38 +107,49 @@ def dropout_of(model, rank):
             m.rng = own
 
 
-def replicas(model, opt, n):
-    """n copies of the model that share its parameters' arrays and have gradients of their own; the optimizer keeps them."""
-    made = opt.replicas
-    while len(made) < n:
+class Replica:
+    """The model once more: the same parameters' arrays, gradients of its own."""
+
+    def __init__(self, model):
         shared = {id(p.data): p.data for p in model.parameters()}                # what deepcopy finds here, it keeps
         own = {id(a): None for p in model.parameters() for a in (p.grad, p.grad_buffer) if a is not None}
-        made.append(copy.deepcopy(model, shared | own))
-    seeds = model_seeds(model)
-    for i, replica in enumerate(made[:n]):
-        rng = np.random.default_rng([i, *seeds])                                 # one for all: no two layers drop alike
-        for a, b in zip(model.modules(), replica.modules()):
+        self.model = copy.deepcopy(model, shared | own)
+        self.modules = list(zip(model.modules(), self.model.modules()))
+        self.parameters = list(zip(model.parameters(), self.model.parameters()))
+
+    def follow(self, rng):
+        """Be as the model is now, without gradients; dropout draws from `rng`, one for all layers, so that no two drop
+        alike."""
+        for a, b in self.modules:
             b.training = a.training
             if hasattr(b, "rng"):
                 b.rng = rng
-        for p, q in zip(model.parameters(), replica.parameters()):
+        for p, q in self.parameters:
             q.data, q.grad, q.requires_grad = p.data, None, p.requires_grad
-    return made[:n]
+
+    def add_gradients(self):
+        """model.grad += replica.grad, parameter by parameter."""
+        for p, q in self.parameters:
+            if p.grad is None and q.grad is not None:
+                p.grad = q.grad
+            elif q.grad is not None:
+                p.grad += q.grad
+
+
+def replicas(model, opt, n):
+    """n replicas of the model, ready for a step; the optimizer keeps them for the next."""
+    while len(opt.replicas) < n:
+        opt.replicas.append(Replica(model))
+    seeds = model_seeds(model)
+    for i, replica in enumerate(opt.replicas[:n]):
+        replica.follow(np.random.default_rng([i, *seeds]))
+    return opt.replicas[:n]
 
 
 def model_seeds(model):
     """Fresh numbers for the dropout of others, drawn from the model's own generators, which checkpoints keep."""
     generators = {id(m.rng): m.rng for m in model.modules() if hasattr(m, "rng") and m.p and m.training}
     return [int(rng.integers(2**32)) for rng in generators.values()]
-
-
-def add_gradients(model, replica):
-    """model.grad += replica.grad, parameter by parameter."""
-    for p, q in zip(model.parameters(), replica.parameters()):
-        if p.grad is None and q.grad is not None:
-            p.grad = q.grad
-        elif q.grad is not None:
-            p.grad += q.grad
 
 
 def choose_workers(n_parameters, idx):
