@@ -1,4 +1,5 @@
 """Writing: draw the next token from what the model expects, append it, and ask again."""
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,6 +7,9 @@ import numpy as np
 from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
+from .parallel import one_blas_thread
+
+FEW = 256                               # new tokens whose matrix products are too small for several BLAS threads
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     cache, new = None, seen
     with evaluating(model):
         for _ in range(max_new_tokens):
-            with no_grad():
+            with no_grad(), one_blas_thread() if new.size < FEW else nullcontext():
                 if cache is None or cache.length + new.shape[1] > block:
                     new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
                     real = None if mask is None else mask[:, -new.shape[1]:]
