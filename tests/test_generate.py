@@ -224,3 +224,17 @@ def test_damaged_weights(damage):
     model.blocks[0].mlp.fc.weight.data[0, 0] = damage
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="weights are damaged"):
         generate(model, ids(1, 2), 3, rng=rng())
+
+
+@pytest.mark.parametrize("readers", [2, 3, 5])
+def test_sequences_read_on_several_threads(readers, monkeypatch):
+    """The rows are independent: cut into parts with a cache each, they become the same text, also beyond the block."""
+    model, idx = tiny(), rng(1).integers(0, V, (5, 3))
+    mask = np.array([[False] * (i % 3) + [True] * (3 - i % 3) for i in range(5)])
+    for m in (None, mask):
+        together = generate(model, idx, 12, rng=rng(2), mask=m)
+        with monkeypatch.context() as patch:
+            patch.setattr("tinygrad_lm.generate.choose_readers", lambda *_: readers)
+            apart = generate(model, idx, 12, rng=rng(2), mask=m)
+        np.testing.assert_array_equal(apart.tokens, together.tokens)
+        np.testing.assert_allclose(apart.logprobs, together.logprobs, atol=1e-9)

@@ -7,7 +7,7 @@ import numpy as np
 from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
-from .parallel import one_blas_thread
+from .parallel import choose_readers, on_threads, one_blas_thread
 
 FEW = 256                               # new tokens whose matrix products are too small for several BLAS threads
 
@@ -48,24 +48,35 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     seen, block = np.asarray(idx), model.config.block_size
     if seen.ndim != 2 or seen.shape[1] == 0:
         raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {seen.shape}")
-    cache, new = None, seen
+    caches, new = [], seen
+    parts = np.array_split(np.arange(len(seen)), choose_readers(model.n_parameters(), seen[:, :1]))
     with evaluating(model):
         for _ in range(max_new_tokens):
-            with no_grad(), one_blas_thread() if new.size < FEW else nullcontext():
-                if cache is None or cache.length + new.shape[1] > block:
-                    new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
-                    real = None if mask is None else mask[:, -new.shape[1]:]
-                    cache = KVCache(model, len(seen), min(block, new.shape[1] + max_new_tokens))
-                    h = model.hidden(new, mask=real, cache=cache)
-                else:
-                    h = model.hidden(new, cache=cache)
-                logits = h.data[:, -1] @ model.wte.weight.data.T                   # (B, V)
-                logp = next_logprobs(logits, temperature, top_k, top_p)
+            real = None                                                            # which of the new tokens are
+            if not caches or caches[0].length + new.shape[1] > block:
+                new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
+                real = None if mask is None else mask[:, -new.shape[1]:]
+                room = min(block, new.shape[1] + max_new_tokens)
+                caches = [KVCache(model, len(rows), room) for rows in parts]
+            h = read(model, new, real, parts, caches)                              # (B, C)
+            logits = h @ model.wte.weight.data.T                                   # (B, V)
+            logp = next_logprobs(logits, temperature, top_k, top_p)
             token = draw(logp, rng) if temperature else logp.argmax(-1)
             yield token, logp[np.arange(len(token)), token]
             new = token[:, None]
             seen = np.concatenate([seen, new], axis=1)
             mask = None if mask is None else np.concatenate([mask, np.ones_like(new, bool)], axis=1)
+
+
+def read(model, idx, mask, parts, caches):
+    """What the head reads after the last of the new tokens idx (B, T) -> (B, C). Sequences do not see one another: each
+    part of the rows has a cache and a thread of its own."""
+    def work(rows, cache):
+        with no_grad():
+            return model.hidden(idx[rows], mask=None if mask is None else mask[rows], cache=cache).data[:, -1]
+
+    with one_blas_thread() if len(parts) > 1 or idx.size < FEW else nullcontext():
+        return np.concatenate(on_threads(work, zip(parts, caches)))
 
 
 def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):

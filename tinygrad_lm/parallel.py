@@ -17,7 +17,7 @@ import numpy as np
 from . import mpi
 from .modes import anomaly_detection
 
-SMALL = 3e8                         # multiplications and additions in a step below which threads cost more than they give
+SMALL = 3e8                         # multiplications and additions below which threads cost more than they give
 
 
 def backward(model, opt, idx, targets, *, workers):
@@ -66,14 +66,21 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
         loss.backward(np.asarray(share))
         return loss.item() * share
 
-    futures = [pool().submit(work, other.model, rows) for other, rows in zip(others, parts[1:])]
-    try:
-        losses = [work(model, parts[0])] + [future.result() for future in futures]    # a worker's exception arrives here
-    finally:
-        wait(futures)                                                            # nobody writes on when we have left
+    losses = on_threads(work, zip([model, *(other.model for other in others)], parts))
     for other in others:
         other.add_gradients()
     return float(sum(losses))
+
+
+def on_threads(work, jobs):
+    """[work(*job) for job in jobs], the first on this thread and each other on one of its own. An exception of any job
+    arrives here, when all have ended: nobody writes on when we have left."""
+    first, *others = jobs
+    futures = [pool().submit(work, *job) for job in others]
+    try:
+        return [work(*first)] + [future.result() for future in futures]
+    finally:
+        wait(futures)
 
 
 def sum_over_ranks(opt, loss, batch):
@@ -157,6 +164,11 @@ def choose_workers(n_parameters, idx):
     available, (_, ranks) = processors(), mpi.place()
     work = 6 * n_parameters * idx.size / ranks               # forward 2, backward 4 a parameter and token
     return 1 if work < SMALL else min(available, -(-len(idx) // ranks))
+
+
+def choose_readers(n_parameters, idx):
+    """Likewise for reading tokens without gradients, as generation does; here ranks do not share the work."""
+    return 1 if 2 * n_parameters * idx.size < SMALL else min(processors(), len(idx))
 
 
 @functools.cache
