@@ -50,7 +50,8 @@ def stage_reward(rng, run):
 def stage_ppo(rng, run):
     m = model()
     ppo(m, RewardModel(m), deepcopy(m), lambda tokens, last: (tokens == 3).sum(-1) - 0.1 * last, TOKENS[:, 0, :P],
-        PPOConfig(iterations=STEPS, batch_size=8, epochs=2, minibatches=2, lr=1e-2, warmup=2, max_new_tokens=T - P), rng=rng,
+        PPOConfig(iterations=STEPS, batch_size=8, epochs=2, minibatches=2, lr=1e-2, warmup=2, kl_target=0.1,
+                  kl_horizon=50, max_new_tokens=T - P), rng=rng,
         run=run, end=TOKENIZER.end)
     return m
 

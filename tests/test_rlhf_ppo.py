@@ -11,7 +11,7 @@ from tinygrad_lm.models import RewardModel
 from tinygrad_lm.text.batches import answer_mask, last_token
 from tinygrad_lm.train import ppo as loop, road
 from tinygrad_lm.train.logprobs import answer_logprobs, token_logprobs
-from tinygrad_lm.train.ppo import (PPOConfig, explained_variance, gae, policy_loss, ppo, token_rewards, update_stats,
+from tinygrad_lm.train.ppo import (Penalty, PPOConfig, explained_variance, gae, policy_loss, ppo, token_rewards, update_stats,
                                    value_loss, whiten)
 from tinygrad_lm.train.run import Run
 
@@ -355,3 +355,31 @@ def test_the_first_update_is_small():
             d = token_logprobs(policy, tokens, mask).data - token_logprobs(before, tokens, mask).data
         return 0.5 * (d[mask[:, 1:]] ** 2).mean()
     assert moved(5) < 0.02 < moved(0)
+
+
+# ---- the price of leaving the reference -----------------------------------------------------------------------------
+
+@given(st.floats(0, 50), st.floats(0.1, 10), st.floats(0.001, 1))
+def test_the_adaptive_penalty_moves_towards_its_target(kl, target, pace):
+    """From both sides, by at most a fifth of the pace, and not at all on the target."""
+    beta = Penalty(0.1)
+    beta.adapt(kl, target, pace)
+    assert beta.value == pytest.approx(0.1 * (1 + min(max(kl / target - 1, -0.2), 0.2) * pace))
+    assert np.sign(beta.value - 0.1) == np.sign(kl - target) or abs(kl / target - 1) < 1e-12
+
+
+def test_the_loop_pays_the_adapted_price(monkeypatch):
+    paid, plain = [], loop.token_rewards
+    monkeypatch.setattr(loop, "token_rewards", lambda *a: paid.append(a[3]) or plain(*a))
+    h = Loop(monkeypatch, iterations=6, kl_coef=0.5, kl_target=1e-6, kl_horizon=100, lr=1e-2).run.history
+    assert paid[:6] == [x["beta"] for x in h] and paid[0] == 0.5
+    moved = [b / a for a, b in zip(paid, paid[1:6])]
+    pace = 0.2 * Loop(monkeypatch).config.batch_size / 100
+    assert moved == pytest.approx([1 + pace * np.sign(x["kl"] / 1e-6 - 1) for x in h[:5]], rel=1e-3)
+    fixed = Loop(monkeypatch, iterations=3, kl_coef=0.5).run.history
+    assert {x["beta"] for x in fixed} == {0.5}
+
+
+def test_a_target_below_zero_is_refused():
+    with pytest.raises(ValueError, match="kl_target=-1"):
+        PPOConfig(kl_target=-1)

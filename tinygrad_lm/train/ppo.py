@@ -21,7 +21,9 @@ class PPOConfig:
     minibatches: int = 1                # parts that a batch is cut into in each epoch
     lr: float = 1e-3                    # falls to 0 in a straight line, after `warmup` iterations
     warmup: int = 10
-    kl_coef: float = 0.16               # β
+    kl_coef: float = 0.16               # β, at the start
+    kl_target: float = 0.0              # KL, in nats an answer, that β is adapted to hold; 0: β stays as it is
+    kl_horizon: int = 10000             # answers over which β adapts: fewer, the sooner
     gamma: float = 1.0
     lam: float = 0.95
     clip: float = 0.2
@@ -34,6 +36,8 @@ class PPOConfig:
     def __post_init__(self):
         if not 1 <= self.minibatches <= self.batch_size:
             raise ValueError(f"a batch of {self.batch_size} answers cannot be cut into {self.minibatches} minibatches")
+        if self.kl_target < 0 or self.kl_horizon < 1:
+            raise ValueError(f"kl_target={self.kl_target} is 0 or a KL above it, kl_horizon={self.kl_horizon} at least 1")
 
 
 def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=0, watch=None):
@@ -48,7 +52,8 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         model.eval()                                            # no dropout: a ratio compares two passes of one model
     opt = AdamW(policy.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
     value_opt = AdamW(value.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
-    for it in run.steps(c.iterations, model=policy, value=value, opt=opt, value_opt=value_opt, rng=rng):
+    beta = Penalty(c.kl_coef)
+    for it in run.steps(c.iterations, model=policy, value=value, opt=opt, value_opt=value_opt, beta=beta, rng=rng):
         opt.lr = value_opt.lr = c.lr * min((it + 1) / max(c.warmup, 1), 1.0) * (1 - it / c.iterations)
 
         # write: an answer to each prompt, and what everyone thinks of it
@@ -66,7 +71,7 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
             scores = np.where(answers.ended, scores, c.no_end_reward)
 
         # judge: reward, less the price of leaving the reference, becomes an advantage for each token
-        rewards = token_rewards(scores, old - ref, m, c.kl_coef)
+        rewards = token_rewards(scores, old - ref, m, float(beta.value))
         advantages, returns = gae(rewards, old_values, m, c.gamma, c.lam)
         advantages = whiten(advantages, m)
 
@@ -81,10 +86,30 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
                 value_opt.zero_grad()
                 descend(value_loss(v, old_values[rows], returns[rows], m[rows], c.value_clip), value_opt, c.max_norm)
                 stats.append(update_stats(new.data - old[rows], m[rows], c.clip))
-        run.log(it + 1, reward=scores.mean(), kl=((old - ref) * m).sum(-1).mean(),
+        kl = ((old - ref) * m).sum(-1).mean()
+        run.log(it + 1, reward=scores.mean(), kl=kl, beta=beta.value,
                 entropy=-(old * m).sum() / m.sum(), ended=answers.ended.mean() if end is not None else 1.0,
                 explained_variance=explained_variance(old_values[m], returns[m]), length=m.sum(-1).mean(), lr=opt.lr,
                 **{k: np.mean([s[k] for s in stats]) for k in stats[0]}, **(watch(tokens) if watch else {}))
+        if c.kl_target:
+            beta.adapt(kl, c.kl_target, c.batch_size / c.kl_horizon)
+
+
+class Penalty:
+    """β, the price of leaving the reference; checkpoints keep it, since it may change."""
+
+    def __init__(self, value):
+        self.value = np.array(float(value))
+
+    def adapt(self, kl, target, pace):
+        """β ← β (1 + clip(KL/target − 1, −0.2, 0.2) · pace): dearer above the target, cheaper below ([LMHF] sec. 2.2)"""
+        self.value *= 1 + np.clip(kl / target - 1, -0.2, 0.2) * pace
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value[...] = state["value"]
 
 
 def token_rewards(scores, log_ratio, m, kl_coef):
