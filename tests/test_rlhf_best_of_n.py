@@ -4,6 +4,7 @@ import pytest
 
 from tinygrad_lm.generate import generate, next_logprobs
 from tinygrad_lm.text.batches import answer_mask, last_token
+from tinygrad_lm.train import best_of_n as best_of_n_module
 from tinygrad_lm.train.best_of_n import best_of_n, best_of_n_kl
 
 from .test_gpt import V, logits, tiny
@@ -36,6 +37,16 @@ def test_the_best_of_one_is_the_model():
     best = best_of_n(tiny(), score, PROMPTS, 1, rng=np.random.default_rng(1), max_new_tokens=5, end=END)
     np.testing.assert_array_equal(best, generate(tiny(), PROMPTS, 5, rng=np.random.default_rng(1), end=END).tokens)
     assert best_of_n_kl(1) == 0
+
+
+def test_a_few_prompts_at_a_time(monkeypatch):
+    """What is written together is bounded; the answers come in the prompts' order, in one rectangle."""
+    monkeypatch.setattr(best_of_n_module, "AT_ONCE", 3 * N)
+    written, plain = [], best_of_n_module.generate
+    monkeypatch.setattr(best_of_n_module, "generate", lambda model, idx, *a, **k: written.append(len(idx)) or plain(model, idx, *a, **k))
+    best = best_of_n(tiny(), score, PROMPTS[:7], N, rng=np.random.default_rng(1), max_new_tokens=5, end=END)
+    assert written == [3 * N, 3 * N, N] and best.shape == (7, P + 5)
+    np.testing.assert_array_equal(best[:, :P], PROMPTS[:7])
 
 
 @pytest.mark.parametrize("n", [2, 4, 16])

@@ -167,7 +167,7 @@ def with_ppo(demo, tuned, reward, baseline, ranked, say):
     for n in (4, 16):
         tokens = best_of_n(tuned, score, demo.judged, n, rng=demo.rng("best of n"), max_new_tokens=MAX_ANSWER,
                            end=tokenizer.end, pad=tokenizer.pad)
-        judge(demo, f"best of {n}", road.widen(tokens), score, baseline, kl=best_of_n_kl(n))
+        judge(demo, f"best of {n}", tokens, score, baseline, kl=best_of_n_kl(n))
 
 
 def judge_policy(demo, method, policy, tuned, score, baseline):
