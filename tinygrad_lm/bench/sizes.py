@@ -1,4 +1,5 @@
-"""What is measured: the shapes of models, and for each operation how much arithmetic and memory traffic it cannot avoid."""
+"""What is measured: the shapes of models, and for each operation how much arithmetic and memory traffic it cannot avoid, from
+which follows how fast a machine could be at best (Williams et al. 2009 [ROOF])."""
 from dataclasses import dataclass
 
 NANOGPT = (65, 64, 128, 4, 4, 12)                # nanoGPT's setting for Shakespeare's characters on a CPU
