@@ -27,10 +27,10 @@ README_LOSS = 1.88
 
 
 class Ours:
-    def __init__(self, V):
+    def __init__(self, V, seed):
         from tinygrad_lm.models import GPT, GPTConfig
         from tinygrad_lm.train import train_step
-        self.model = GPT(GPTConfig(V, T, LAYERS, HEADS, C), rng=np.random.default_rng(0))
+        self.model = GPT(GPTConfig(V, T, LAYERS, HEADS, C), rng=np.random.default_rng(seed))
         self.opt = AdamW(self.model.parameters(), **ADAMW)
         self.step = lambda idx, targets: train_step(self.model, self.opt, idx, targets, max_norm=1.0)
 
@@ -43,10 +43,10 @@ class Ours:
 
 
 class Torch:
-    def __init__(self, V):
+    def __init__(self, V, seed):
         import torch
         from tinygrad_lm.bench.beside_torch import Net, trainer
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self.net = Net(V, T, C, LAYERS, HEADS)
         self.take = trainer(self.net, **ADAMW)
         self.tensor, self.no_grad = torch.as_tensor, torch.no_grad
@@ -68,13 +68,14 @@ class Torch:
 class Course:
     """One side's training, some steps at a time."""
 
-    def __init__(self, engine, text, steps):
-        tokenizer = CharTokenizer.from_text(Path(text).read_text(encoding="utf-8"))
-        ids = tokenizer.encode(Path(text).read_text(encoding="utf-8"))
+    def __init__(self, engine, text, steps, seed):
+        text = Path(text).read_text(encoding="utf-8")
+        tokenizer = CharTokenizer.from_text(text)
+        ids = tokenizer.encode(text)
         cut = len(ids) * 9 // 10
         self.train, self.held_out = Windows(ids[:cut], T), Windows(ids[cut:], T)
-        self.engine, self.total, self.done = engine(len(tokenizer)), steps, 0
-        self.rng = np.random.default_rng(0)
+        self.engine, self.total, self.done = engine(len(tokenizer), seed), steps, 0
+        self.rng = np.random.default_rng(seed)
 
     def advance(self, steps):
         """Train so many steps more; returns (seconds, the last batch's loss)."""
@@ -85,9 +86,9 @@ class Course:
         return perf_counter() - began, loss
 
 
-def begin(engine, text, steps):                 # these three are what the main process asks of each side
+def begin(engine, text, steps, seed):           # these three are what the main process asks of each side
     global course
-    course = Course({"ours": Ours, "torch": Torch}[engine], text, steps)
+    course = Course({"ours": Ours, "torch": Torch}[engine], text, steps, seed)
 
 
 def advance(steps):
@@ -98,12 +99,12 @@ def validate():
     return course.engine.validate(course.held_out)
 
 
-def run(text, names, steps=STEPS, say=print):
+def run(text, names, *, steps=STEPS, seed=0, say=print):
     """{side: (seconds of training, validation loss)}"""
     seconds = dict.fromkeys(names, 0.0)
     with sides(dict.fromkeys(names, "benchmarks.shakespeare")) as both:
         for name, side in both.items():
-            side.ask("begin", name, str(text), steps)
+            side.ask("begin", name, str(text), steps, seed)
         for done in range(0, steps, TURN):
             for name, side in both.items():
                 took, loss = side.ask("advance", min(TURN, steps - done))
@@ -116,9 +117,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
     parser.add_argument("--peer", choices=["torch"])
     options = parser.parse_args()
-    results = run(options.text, ["ours"] + ([options.peer] if options.peer else []), options.steps)
+    results = run(options.text, ["ours"] + ([options.peer] if options.peer else []), steps=options.steps,
+                  seed=options.seed)
     for name, (took, loss) in results.items():
         print(f"{name:<6} validation loss {loss:.4f} nats a character ({loss / math.log(2):.3f} bits), training {took:.1f} s")
     print(f"nanoGPT's README: {README_LOSS}")
