@@ -6,6 +6,8 @@ import numpy as np
 from .. import functional as F
 from ..modes import grad_enabled
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module
+from ..ops.attention import attention_forward
+from ..ops.causal_attention import heads
 from ..tensor import Tensor
 
 
@@ -41,9 +43,9 @@ class Attention(Module):
         qkv = self.qkv(x)                               # (B, T, 3C)
         if mask is None and cache is None:
             return self.proj(F.qkv_attention(qkv, self.n_head))
-        q, k, v = qkv.reshape(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)      # each (B, H, T, D)
         if cache is not None:
-            k, v = cache.append(k, v)                   # (B, H, S, D): those of the past, then these
+            return self.proj(cache.attend(qkv.data, self.n_head, mask))
+        q, k, v = F.split(qkv.reshape(B, T, 3 * self.n_head, -1).swapaxes(1, 2), self.n_head, axis=1)   # (B, H, T, D)
         y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=True)
         return self.proj(y.swapaxes(1, 2).reshape(B, T, C))
 
@@ -168,7 +170,13 @@ class LayerCache:
         self.k, self.v = np.empty((B, H, length, D), dtype), np.empty((B, H, length, D), dtype)
         self.length = 0
 
-    def append(self, k, v):                                                       # (B, H, T, D) -> (B, H, S, D)
-        start, self.length = self.length, self.length + k.shape[2]
-        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k.data, v.data
-        return Tensor(self.k[:, :, :self.length]), Tensor(self.v[:, :, :self.length])
+    def attend(self, qkv, n_head, mask):
+        """Attention of the new tokens to all so far, which they join; on arrays, since no gradient is wanted and a token
+        has little work. qkv (B, T, 3C) -> Tensor (B, T, C)"""
+        B, T, C3 = qkv.shape
+        q, k, v = heads(qkv, 3, n_head)                                           # (B, H, T, D)
+        start, self.length = self.length, self.length + T
+        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
+        y, _ = attention_forward(q, self.k[:, :, :self.length], self.v[:, :, :self.length], mask=mask, is_causal=T > 1,
+                                 scale=q.shape[-1] ** -0.5)
+        return Tensor(y.swapaxes(1, 2).reshape(B, T, C3 // 3))
