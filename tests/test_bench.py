@@ -72,9 +72,13 @@ def test_the_parts_of_a_call_are_timed_one_by_one():
 def test_sides_answer_in_turn():
     with sides({"ours": "tinygrad_lm.bench.ours"}) as both:
         answers = in_turn(both, 2, "roofs", 8, 64)
-        processes = [side.process for side in both.values()]
+        first = both["ours"].process
+        in_turn(both, 1, "roofs", 8, 64, fresh=True)
+        assert first.returncode is not None and both["ours"].process is None
+        both["ours"].ask("roofs", 8, 64)                             # another process
+        second = both["ours"].process
     assert len(answers["ours"]) == 2 and positive(*answers["ours"][0])
-    assert all(p.returncode is not None for p in processes)          # none is left behind
+    assert first is not second and second.returncode is not None     # none is left behind
 
 
 @pytest.mark.parametrize("function", ["step", "no_such_function"])

@@ -23,13 +23,14 @@ def shape_of(V, T, C, layers, heads, batch):
 def step(both, *, quick=False):
     """Milliseconds of a training step."""
     for shape in sizes.QUICK_STEPS if quick else sizes.STEPS:
-        yield shape_of(*shape) | compare(in_turn(both, ROUNDS, "step", *shape, seconds=0.3 if quick else 0.5))
+        yield shape_of(*shape) | compare(
+            in_turn(both, ROUNDS, "step", *shape, seconds=0.3 if quick else 0.5, fresh=not quick))
 
 
 def generate(both, *, quick=False):
     """New tokens a second; here a ratio above 1 is ahead."""
     for shape in sizes.QUICK_WRITERS if quick else sizes.WRITERS:
-        answers = in_turn(both, ROUNDS, "tokens_per_second", *shape, seconds=0.1 if quick else 0.5)
+        answers = in_turn(both, ROUNDS, "tokens_per_second", *shape, seconds=0.1 if quick else 0.5, fresh=not quick)
         yield shape_of(*shape) | compare(answers)
 
 
@@ -37,7 +38,7 @@ def growth(both, *, quick=False):
     """Milliseconds of a training step as one number of the model grows."""
     for axis, shapes in (sizes.QUICK_GROWTH if quick else sizes.GROWTH).items():
         for shape in shapes:
-            answers = in_turn(both, 1 if quick else ROUNDS, "step", *shape, seconds=0.2 if quick else 0.3)
+            answers = in_turn(both, 1 if quick else ROUNDS, "step", *shape, seconds=0.2 if quick else 0.3, fresh=not quick)
             yield {"axis": axis} | shape_of(*shape) | compare(answers)
 
 

@@ -4,22 +4,27 @@ import importlib
 import json
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from statistics import median
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
 
 
 class Side:
-    """A process that calls functions of one module for us; arguments and results travel as lines of JSON."""
+    """A process that calls functions of one module for us; arguments and results travel as lines of JSON. It starts with
+    the first request, and anew with the first after `close`."""
 
     def __init__(self, module):
-        self.module = module
+        self.module, self.process = module, None
+
+    def start(self):
         self.complaints = TemporaryFile("w+", encoding="utf-8")
-        self.process = Popen([sys.executable, "-m", __name__, module], stdin=PIPE, stdout=PIPE, stderr=self.complaints,
+        self.process = Popen([sys.executable, "-m", __name__, self.module], stdin=PIPE, stdout=PIPE, stderr=self.complaints,
                              text=True, encoding="utf-8")
 
     def ask(self, function, *arguments, **options):
+        if self.process is None:
+            self.start()
         try:
             self.process.stdin.write(json.dumps([function, arguments, options]) + "\n")
             self.process.stdin.flush()
@@ -32,29 +37,30 @@ class Side:
         return json.loads(answer)
 
     def close(self):
-        self.process.kill()
-        self.process.communicate()
-        self.complaints.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.complaints.close()
+            self.process = None
 
 
 @contextmanager
 def sides(modules):
     """{name: Side} for {name: module}; the processes end with the block."""
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(closing(Side(module))) for name, module in modules.items()}
-
-
-@contextmanager
-def closing(side):
+    both = {name: Side(module) for name, module in modules.items()}
     try:
-        yield side
+        yield both
     finally:
-        side.close()
+        for side in both.values():
+            side.close()
 
 
-def in_turn(both, rounds, function, *arguments, **options):
-    """Ask every side the same, in turn: {name: [its answer in each round]}."""
+def in_turn(both, rounds, function, *arguments, fresh=False, **options):
+    """Ask every side the same, in turn: {name: [its answer in each round]}. Afterwards, where the next question is to find
+    `fresh` processes, these end: memory that another model has used and left lies otherwise."""
     answers = [[side.ask(function, *arguments, **options) for side in both.values()] for _ in range(rounds)]
+    for side in both.values() if fresh else ():
+        side.close()
     return dict(zip(both, map(list, zip(*answers))))
 
 
