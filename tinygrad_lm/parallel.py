@@ -17,7 +17,7 @@ import numpy as np
 from . import mpi
 from .modes import anomaly_detection
 
-SMALL = 3e8                         # multiplications and additions below which threads cost more than they give
+SMALL = 7e8                         # multiplications and additions below which threads cost more than they give
 
 
 def backward(model, opt, idx, targets, *, workers):
