@@ -2,7 +2,7 @@
 import io
 import sys
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import click
@@ -107,8 +107,6 @@ def settings(config, options):
 @contextmanager
 def stage(name, out, tokenizer, config, *, seed, save_every, resume):
     """A Run with a progress bar; afterwards, where the result is and what it took."""
-    from dataclasses import asdict
-
     from .train.run import Run
     yield Run(out, stage=name, tokenizer=tokenizer, meta={"seed": seed, name: asdict(config)}, resume=resume,
               save_every=save_every, show=True)
@@ -226,8 +224,7 @@ def reward(model_path, rankings, out, seed, save_every, resume, **options):
     with stage("reward", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
         r.train_reward(scorer, ranked, road.last_of(ranked), config, rng=rng, run=run,
                        baseline=(baseline, road.last_of(baseline)))
-    scores = r.score_answers(scorer, checked.reshape(-1, road.WIDTH), road.last_of(checked).reshape(-1))
-    scores = scores.reshape(checked.shape[:2])
+    scores = road.learned_scores(scorer, checked)
     click.echo(f"held-out pairs in the right order: {r.pair_accuracy(scores, road.true_scores(checked)):.1%} by the "
                f"person's true taste, {r.pair_accuracy(scores):.1%} by their noisy votes")
 

@@ -17,7 +17,7 @@ from .dpo import DPOConfig, dpo
 from .logprobs import answer_logprobs
 from .ppo import PPOConfig, ppo
 from .pretrain import PretrainConfig, bits, pretrain
-from .reward import RewardConfig, pair_accuracy, score_answers, train_reward
+from .reward import RewardConfig, pair_accuracy, train_reward
 from .run import Run, make_folder
 from .sft import SFTConfig, sft
 
@@ -135,10 +135,10 @@ def rewarded(demo, tuned, ranked, baseline, say):
     own = np.stack([road.answer(tuned, demo.judged[:1000], rng) for _ in range(2)], axis=1)
     accuracy = {}
     for name, answers in (("broad", broad), ("own", own)):
-        scores = score_answers(reward, answers.reshape(-1, road.WIDTH), road.last_of(answers).reshape(-1))
-        accuracy[name] = pair_accuracy(scores.reshape(answers.shape[:2]), road.true_scores(answers))
+        scores = road.learned_scores(reward, answers)
+        accuracy[name] = pair_accuracy(scores, road.true_scores(answers))
         if name == "broad":
-            accuracy["noisy"] = pair_accuracy(scores.reshape(answers.shape[:2]))
+            accuracy["noisy"] = pair_accuracy(scores)
     demo.results.figures |= {f"reward accuracy, {k}": v for k, v in accuracy.items()}
     n = ranked.shape[0] * ranked.shape[1] * (ranked.shape[1] - 1) // 2
     say(f"reward model: learned from {n} ranked pairs; on held-out pairs it agrees with the person's true taste in "

@@ -69,6 +69,12 @@ def all_pairs(ranked):
     return (better, mask_of(better)), (worse, mask_of(worse))
 
 
+def learned_scores(reward, tokens):
+    """What a RewardModel thinks: (..., WIDTH) -> float (...)"""
+    scores = score_answers(reward, tokens.reshape(-1, WIDTH), last_of(tokens).reshape(-1))
+    return scores.reshape(tokens.shape[:-1])
+
+
 def learned_score(reward):
     """A RewardModel as the function (tokens, last) -> rewards that PPO and best-of-n ask for."""
     return lambda tokens, last: score_answers(reward, tokens, last)

@@ -27,7 +27,6 @@ class Run:
         self.meta = json.loads(json.dumps({"stage": stage} | (meta or {})))      # as it will be read back
         self.resume, self.save_every, self.show = resume, save_every, show and self.first
         self.history = []                           # one dict of numbers for each logged step
-        self.saved_at = None
 
     def steps(self, total, *, model, **others):
         objects = {"model": model} | others
@@ -48,7 +47,6 @@ class Run:
         meta = self.meta | describe(objects["model"], self.tokenizer) | {
             "step": step, "total": total, "history": self.history, "generators": generators}
         save(self.path, tensors, meta)
-        self.saved_at = step
 
     def _restore(self, objects, total):
         saved = mpi.of_rank_0(load(self.path) if self.first and self.path.exists() else None)
@@ -63,7 +61,7 @@ class Run:
             unpack(objects, tensors, meta["generators"])
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{self.path} does not fit this run: {one_line(error)}") from None
-        self.history, self.saved_at = meta["history"], meta["step"]
+        self.history = meta["history"]
         return meta["step"]
 
 
