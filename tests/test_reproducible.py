@@ -28,7 +28,7 @@ def test_same_seed_same_bits_with_several_workers(monkeypatch, tmp_path, stage):
     assert same(a, b) and logged == again
     with monkeypatch.context() as m:
         step = AdamW.step
-        m.setattr(AdamW, "step", lambda opt: step(opt) if opt.step_count < 8 else 1 / 0)
+        m.setattr(AdamW, "step", lambda opt, **options: step(opt, **options) if opt.step_count < 8 else 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(stage, tmp_path, seed=1, save_every=3)
     c, resumed = train(stage, tmp_path, seed=1, save_every=3, resume=True)

@@ -4,6 +4,7 @@ from math import cos, isfinite, pi, sqrt
 import numpy as np
 
 from .backend import array_module
+from .parallel import share_out
 
 BLOCK = 1 << 16                     # elements updated at a time: what a step touches stays in the cache
 
@@ -38,13 +39,28 @@ class Optimizer:
         for p in self.params:
             p.grad = None
 
-    def step(self):
-        """One update from the gradients; a parameter without one stays as it is."""
+    def step(self, *, workers=1):
+        """One update from the gradients, its blocks shared among `workers` threads; a parameter without a gradient stays
+        as it is."""
         self.step_count += 1
-        for start, stop, decays in self._runs():
-            for i in range(start, stop, BLOCK):
-                block = slice(i, min(i + BLOCK, stop))
-                self.update(self.flat[block], self.flat_grad[block], block, self.weight_decay if decays else 0)
+        share_out(lambda block, decays: self.update(self.flat[block], self.flat_grad[block], block,
+                                                    self.weight_decay if decays else 0), self._blocks(), workers)
+
+    def clip_grad_norm_(self, max_norm, *, workers=1):
+        """The function of this name for all its parameters, in a few calls over the flat buffer."""
+        blocks = self._blocks()
+        squares = share_out(lambda block, decays: dot(self.flat_grad[block]), blocks, workers)
+        scale, norm = clip_scale(squares, max_norm)
+        if scale < 1:
+            share_out(lambda block, decays: np.multiply(self.flat_grad[block], scale, out=self.flat_grad[block]), blocks,
+                      workers)
+        return norm
+
+    def _blocks(self):
+        """(slice, decays): the stretches of `_runs`, cut into pieces that stay in the cache while an update passes over
+        them several times."""
+        return [(slice(i, min(i + BLOCK, stop)), decays) for start, stop, decays in self._runs()
+                for i in range(start, stop, BLOCK)]
 
     def _runs(self):
         """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
@@ -110,25 +126,25 @@ class AdamW(Optimizer):
         self.betas, self.eps = betas, eps
         xp = array_module(self.flat)
         self.m, self.v = xp.zeros_like(self.flat), xp.zeros_like(self.flat)
-        self.scratch = xp.empty_like(self.flat[:BLOCK])
 
     def update(self, w, g, block, decay):
-        m, v, s = self.m[block], self.v[block], self.scratch[:len(w)]
+        m, v = self.m[block], self.v[block]
         b1, b2 = self.betas
+        root = sqrt(1 - b2 ** self.step_count)           # √v̂ = √v / root, with which fraction and ε are expanded
         xp = array_module(w)
+        s = g * (1 - b1)
         m *= b1
-        m += xp.multiply(g, 1 - b1, out=s)
-        v *= b2
+        m += s
         xp.multiply(g, g, out=s)
         s *= 1 - b2
+        v *= b2
         v += s
         if decay:
             w *= 1 - self.lr * decay
         xp.sqrt(v, out=s)
-        s *= 1 / sqrt(1 - b2 ** self.step_count)
-        s += self.eps
+        s += self.eps * root
         xp.divide(m, s, out=s)
-        s *= self.lr / (1 - b1 ** self.step_count)
+        s *= self.lr * root / (1 - b1 ** self.step_count)
         w -= s
 
 
@@ -138,14 +154,24 @@ def clip_grad_norm_(params, max_norm):
     A norm that is not finite raises: a step along it would destroy the model.
     """
     grads = [p.grad for p in params if p.grad is not None]
-    norm = sqrt(sum(float(g.reshape(-1) @ g.reshape(-1)) for g in grads))
+    scale, norm = clip_scale([dot(g.reshape(-1)) for g in grads], max_norm)
+    if scale < 1:
+        for g in grads:
+            g *= scale
+    return norm
+
+
+def dot(g):
+    return float(g @ g)
+
+
+def clip_scale(squares, max_norm):
+    """(what brings a gradient of these squared norms down to max_norm, its norm)"""
+    norm = sqrt(sum(squares))
     if not isfinite(norm):
         raise FloatingPointError("the gradient is NaN or infinite: lower the learning rate, or find the operation with "
                                  "`with tinygrad_lm.detect_anomaly():` around the step")
-    if norm > max_norm:
-        for g in grads:
-            g *= max_norm / norm
-    return norm
+    return (max_norm / norm if norm > max_norm else 1.0), norm
 
 
 def warmup_cosine(step, *, lr, warmup, total, floor=0.0):

@@ -67,9 +67,17 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
         return loss.item() * share
 
     losses = on_threads(work, zip([model, *(other.model for other in others)], parts))
-    for other in others:
-        other.add_gradients()
+    share_out(add_gradients, list(zip(*(other.parameters for other in others))), len(parts))
     return float(sum(losses))
+
+
+def add_gradients(*pairs):
+    """p.grad += q.grad for each pair of a parameter and its replica."""
+    for p, q in pairs:
+        if p.grad is None and q.grad is not None:
+            p.grad = q.grad
+        elif q.grad is not None:
+            p.grad += q.grad
 
 
 def on_threads(work, jobs):
@@ -81,6 +89,15 @@ def on_threads(work, jobs):
         return [work(*first)] + [future.result() for future in futures]
     finally:
         wait(futures)
+
+
+def share_out(work, items, workers):
+    """[work(*item) for item in items], neighbouring items on the same of `workers` threads."""
+    if workers == 1:
+        return [work(*item) for item in items]
+    ends = [len(items) * i // workers for i in range(workers + 1)]
+    done = on_threads(lambda own: [work(*item) for item in own], [(items[a:b],) for a, b in zip(ends, ends[1:])])
+    return [result for own in done for result in own]
 
 
 def sum_over_ranks(opt, loss, batch):
@@ -133,14 +150,6 @@ class Replica:
                 b.rng = rng
         for p, q in self.parameters:
             q.data, q.grad, q.requires_grad = p.data, None, p.requires_grad
-
-    def add_gradients(self):
-        """model.grad += replica.grad, parameter by parameter."""
-        for p, q in self.parameters:
-            if p.grad is None and q.grad is not None:
-                p.grad = q.grad
-            elif q.grad is not None:
-                p.grad += q.grad
 
 
 def replicas(model, opt, n):

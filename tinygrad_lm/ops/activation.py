@@ -1,6 +1,8 @@
 """The bend between two linear layers: ReLU, GELU (Hendrycks and Gimpel 2016 [GELU]), SiLU; and log σ for losses."""
 from math import pi, sqrt
 
+import numpy as np
+
 from ..backend import array_module, pieces
 from .elementwise import sigmoid
 from .erf import erf
@@ -32,45 +34,38 @@ def gelu_backward(dy, saved):
 
 
 def gelu_tanh_forward(x):
-    """y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))"""
+    """y = ½ x (1 + tanh u) = x σ(2u),  u = √(2/π) (x + 0.044715 x³)
+
+    dy/dx = σ + y (1 − σ) 2u′ is made here, while σ is in the cache, and kept in place of x: the exponential is taken once.
+    """
     xp = array_module(x)
-    y = xp.empty_like(x, order="C")
-    for x_, y_ in zip(pieces(x), pieces(y)):
-        _tanh_of_cubic(x_, y_)
-        y_ += 1
-        y_ *= x_
-        y_ *= 0.5
-    return y, (x,)
+    y, slope = xp.empty_like(x, order="C"), xp.empty_like(x, order="C")
+    with np.errstate(over="ignore"):                     # exp overflows to infinity: then σ is 0, as it should be
+        for x_, y_, d in zip(pieces(x), pieces(y), pieces(slope)):
+            _gelu_and_slope(xp, x_, y_, d)
+    return y, (slope,)
+
+
+def _gelu_and_slope(xp, x, y, d):
+    square = x * x
+    s = square * (-2 * CUBIC * ROOT_2_PI)
+    s -= 2 * ROOT_2_PI
+    s *= x                                               # −2u
+    xp.exp(s, out=s)
+    s += 1
+    xp.divide(1, s, out=s)                               # σ(2u)
+    xp.multiply(x, s, out=y)
+    xp.multiply(square, 6 * CUBIC * ROOT_2_PI, out=d)
+    d += 2 * ROOT_2_PI                                   # 2u′
+    d *= y
+    square = xp.subtract(1, s, out=square)
+    d *= square
+    d += s
 
 
 def gelu_tanh_backward(dy, saved):
-    """dx = dy ½ (1 + t + x (1 − t²) u′),  u′ = √(2/π) (1 + 3 · 0.044715 x²);  t is made again: cheaper than keeping it"""
-    x, = saved
-    xp = array_module(x)
-    dx = xp.empty_like(dy, order="C")
-    for x_, dy_, d in zip(pieces(x), pieces(dy), pieces(dx)):
-        t = xp.empty_like(d)
-        _tanh_of_cubic(x_, t)
-        xp.multiply(x_, x_, out=d)
-        d *= 3 * CUBIC * ROOT_2_PI
-        d += ROOT_2_PI
-        d *= x_                                          # x u′
-        d -= d * t * t
-        d += t
-        d += 1
-        d *= 0.5
-        d *= dy_
-    return dx,
-
-
-def _tanh_of_cubic(x, out):
-    """out = tanh(√(2/π) (x + 0.044715 x³))"""
-    xp = array_module(x)
-    xp.multiply(x, x, out=out)
-    out *= CUBIC * ROOT_2_PI
-    out += ROOT_2_PI
-    out *= x
-    xp.tanh(out, out=out)
+    slope, = saved
+    return dy * slope,
 
 
 def silu_forward(x):

@@ -3,7 +3,6 @@ from math import isfinite
 
 from .. import parallel
 from ..backend import keep_memory_warm
-from ..optim import clip_grad_norm_
 
 
 def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
@@ -18,8 +17,8 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     with parallel.one_blas_thread():
         loss = parallel.backward(model, opt, idx, targets, workers=workers)
         check_loss(loss, opt)
-        clip_grad_norm_(opt.params, max_norm)
-        opt.step()
+        opt.clip_grad_norm_(max_norm, workers=workers)
+        opt.step(workers=workers)
     return loss
 
 
@@ -27,7 +26,7 @@ def descend(loss, opt, max_norm):
     """Backward, clip, update, for a loss that is a tensor; returns the gradient's norm."""
     check_loss(loss.item(), opt)
     loss.backward()
-    norm = clip_grad_norm_(opt.params, max_norm)
+    norm = opt.clip_grad_norm_(max_norm)
     opt.step()
     return norm
 
