@@ -33,7 +33,8 @@ SECONDS = 60                                                 # a mutant that run
 
 # Which functions: all that ops/ has for going backward, where gradients meet, and where they move parameters.
 ENGINE = ("tensor.unbroadcast", "tensor._receive", "tensor._backpropagate", "tensor._from_the_root")
-OPTIM = ("optim.SGD.update", "optim.AdamW.update", "optim.Optimizer.step", "optim.Optimizer._runs", "optim.clip_grad_norm_",
+OPTIM = ("optim.SGD.update", "optim.AdamW.update", "optim.Optimizer.step", "optim.Optimizer._blocks",
+         "optim.Optimizer._runs", "optim.Optimizer.clip_grad_norm_", "optim.clip_grad_norm_", "optim.clip_scale",
          "optim.warmup_cosine")
 
 # Which tests first: the files that are about a module of ops/, then all others.
@@ -70,7 +71,6 @@ EQUIVALENT = {
     ("shape.concat_backward", "len(sizes) - 1  →  len(sizes) + 1"): "a further, empty piece that no input takes",
     ("shape.concat_backward", "len(sizes) - 1  →  len(sizes)"): "likewise",
     ("tensor._backpropagate", "owned.add(t)  →  pass"): "each sum is a new array: slower, the same",
-    ("optim.clip_grad_norm_", "norm > max_norm  →  norm >= max_norm"): "equal ones are scaled by 1",
 }
 
 

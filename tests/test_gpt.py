@@ -46,6 +46,13 @@ def test_the_gradient_of_every_parameter(mask):
     assert all(g.any() for g in grads(model, model.loss(idx, targets, mask=mask)).values())
 
 
+def test_without_biases():
+    """nanoGPT's kind: matrices and the norms' weights alone, each with its gradient."""
+    model = tiny(bias=False)
+    assert not any(name.endswith("bias") for name, _ in model.named_parameters()) and len(model.blocks[0].parameters()) == 6
+    assert gradcheck(lambda *parameters: model.loss(ids(1, 3), ids(1, 3, seed=1)), *model.parameters())
+
+
 def test_the_tied_head_receives_both_gradients_and_counts_once():
     model, idx = tiny(), np.full((1, 3), 2)
     assert "head" not in " ".join(model.state_dict()) and model.n_parameters() == sum(a.size for a in model.state_dict().values())

@@ -297,6 +297,47 @@ def test_clip_grad_norm_(grads, most):
         np.testing.assert_allclose(p.grad, g * min(1, most / norm) if norm else g, rtol=1e-12)
 
 
+@given(st.lists(st.booleans(), min_size=4, max_size=4).filter(any), st.sampled_from([0.1, 1.0, 100.0]),
+       st.sampled_from([1, 2, 3, 9]))
+def test_an_optimizer_clips_what_it_holds(there, most, workers):
+    """As the function does; what has no gradient keeps none, and the numbers in its buffer count for nothing."""
+    shapes, r = [(3, 4), (5,), (), (4, 4)], np.random.default_rng(1)
+    gradients = [r.standard_normal(shape) if has else None for shape, has in zip(shapes, there)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim, "BLOCK", 7)
+        optimizer = optim.AdamW(parameters(*shapes))
+        optimizer.flat_grad[...] = 1e6
+        for p in optimizer.params:
+            p.grad = next((g.copy() for g, shape in zip(gradients, shapes) if shape == p.shape and g is not None), None)
+        loose = [nn.Parameter(np.zeros(shape)) for shape in shapes]
+        for p, g in zip(loose, gradients):
+            p.grad = g
+        norm = optim.clip_grad_norm_(loose, most)
+        assert optimizer.clip_grad_norm_(most, workers=workers) == pytest.approx(norm)
+    expected = dict(zip(shapes, (p.grad for p in loose)))
+    for p in optimizer.params:
+        if expected[p.shape] is None:
+            assert p.grad is None
+        else:
+            np.testing.assert_allclose(p.grad_buffer, expected[p.shape], rtol=1e-12)
+
+
+@every_kind
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_share_a_step(make, loop, options, workers, monkeypatch):
+    """Each element is updated once, by the same arithmetic: the same bits as on one thread."""
+    monkeypatch.setattr(optim, "BLOCK", 4)
+    one, many = [parameters((3,), (2, 3), (5, 5)) for _ in range(2)]
+    for params, w in ((one, 1), (many, workers)):
+        optimizer, r = make(params, **options), np.random.default_rng(1)
+        for _ in range(3):
+            for p in params:
+                p.grad = r.standard_normal(p.shape)
+            optimizer.step(workers=w)
+    for a, b in zip(one, many):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
 def test_warmup_cosine():
     o = dict(lr=2.0, warmup=4, total=12, floor=0.5)
     assert [optim.warmup_cosine(t, **o) for t in range(4)] == [0.5, 1.0, 1.5, 2.0]

@@ -281,3 +281,11 @@ def run_python(code, **environment):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@given(st.integers(0, 7), st.integers(1, 5))
+def test_items_are_shared_out_once_each_and_in_order(n, workers):
+    seen = []
+    assert parallel.share_out(lambda a, b: seen.append(a) or (a, b), [(i, -i) for i in range(n)], workers) == \
+        [(i, -i) for i in range(n)]
+    assert sorted(seen) == list(range(n))

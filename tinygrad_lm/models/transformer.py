@@ -13,13 +13,15 @@ from ..tensor import Tensor
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT. `dropout` acts on the embeddings and on what each block adds."""
+    """The shape of a GPT. `dropout` acts on the embeddings and on what each block adds; `bias`: do linear layers and norms
+    have one, as in GPT-2?"""
     vocab_size: int
     block_size: int                     # the longest sequence it can read
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 128
     dropout: float = 0.0
+    bias: bool = True
 
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
@@ -35,8 +37,8 @@ class Attention(Module):
     def __init__(self, config, *, rng):
         C = config.n_embd
         self.n_head = config.n_head
-        self.qkv = Linear(C, 3 * C, rng=rng)            # query, key and value of all heads, side by side
-        self.proj = Linear(C, C, rng=rng)
+        self.qkv = Linear(C, 3 * C, bias=config.bias, rng=rng)    # query, key and value of all heads, side by side
+        self.proj = Linear(C, C, bias=config.bias, rng=rng)
 
     def forward(self, x, mask, cache):                  # x (B, T, C)
         B, T, C = x.shape
@@ -54,8 +56,8 @@ class MLP(Module):
     """Each token thinks for itself: four times as wide, a bend, and back."""
 
     def __init__(self, config, *, rng):
-        self.fc = Linear(config.n_embd, 4 * config.n_embd, rng=rng)
-        self.proj = Linear(4 * config.n_embd, config.n_embd, rng=rng)
+        self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias, rng=rng)
+        self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias, rng=rng)
 
     def forward(self, x):
         return self.proj(F.gelu(self.fc(x), approximate="tanh"))
@@ -65,9 +67,9 @@ class Block(Module):
     """Look, then think; each adds to what was there. Norms come first, so that the sum stays clean (pre-norm)."""
 
     def __init__(self, config, *, rng):
-        self.ln1 = LayerNorm(config.n_embd)
+        self.ln1 = LayerNorm(config.n_embd, bias=config.bias)
         self.attn = Attention(config, rng=rng)
-        self.ln2 = LayerNorm(config.n_embd)
+        self.ln2 = LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config, rng=rng)
         self.drop = Dropout(config.dropout, rng=rng)
 
@@ -90,7 +92,7 @@ class GPT(Module):
         self.wpe = Embedding(config.block_size, config.n_embd, rng=rng)
         self.drop = Dropout(config.dropout, rng=rng)
         self.blocks = [Block(config, rng=rng) for _ in range(config.n_layer)]
-        self.ln_f = LayerNorm(config.n_embd)
+        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
         self._initialise(rng)
 
     def _initialise(self, rng):
