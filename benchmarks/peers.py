@@ -1,4 +1,5 @@
-"""Forward and backward of the same GPT beside JAX (compiled), HIPS autograd and MyGrad, whichever are installed.
+"""Forward and backward of the same GPT beside JAX (compiled), HIPS autograd and MyGrad (as one writes it, which becomes
+float64, and kept in float32 by hand), whichever are installed.
 
     python -m pip install jax autograd mygrad
     python -m benchmarks.peers                # some three minutes; --only 1 is nanoGPT's CPU setting alone
@@ -16,7 +17,7 @@ from tinygrad_lm.bench.turns import ratio, sides
 
 from . import peer_models
 
-PEERS = ("jax", "autograd", "mygrad")
+PEERS = {"jax": "jax", "autograd": "autograd", "mygrad": "mygrad", "mygrad_float32": "mygrad"}    # a model's library
 
 
 @lru_cache(maxsize=1)
@@ -29,7 +30,7 @@ def milliseconds(shape, seconds, name):
 
 
 def installed():
-    return [name for name in PEERS if find_spec(name)]
+    return [name for name, library in PEERS.items() if find_spec(library)]
 
 
 def run(shape, names, *, rounds=3, seconds=1.0):

@@ -2,6 +2,7 @@
 
     python -m benchmarks.shakespeare --text shakespeare.txt                  # some two minutes on two cores
     python -m benchmarks.shakespeare --text shakespeare.txt --peer torch     # the same recipe in eager PyTorch, in turn
+    python -m benchmarks.shakespeare --text shakespeare.txt --lr 2e-3        # the recipe's one number that is too small
 
 4 layers, 4 heads, 128 channels, 64 characters of context, batch 12, 2000 steps of AdamW, warm-up and cosine, no dropout.
 nanoGPT's README reports a validation loss of 1.88, on 20 random batches; here it is taken over the whole validation split,
@@ -22,7 +23,7 @@ from tinygrad_lm.text.batches import Windows
 from tinygrad_lm.text.char import CharTokenizer
 
 T, C, LAYERS, HEADS, BATCH, STEPS, TURN = 64, 128, 4, 4, 12, 2000, 100
-ADAMW = dict(lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+ADAMW, LR = dict(betas=(0.9, 0.99), weight_decay=0.1), 1e-3
 README_LOSS = 1.88
 
 
@@ -68,27 +69,27 @@ class Torch:
 class Course:
     """One side's training, some steps at a time."""
 
-    def __init__(self, engine, text, steps, seed):
+    def __init__(self, engine, text, steps, seed, lr):
         text = Path(text).read_text(encoding="utf-8")
         tokenizer = CharTokenizer.from_text(text)
         ids = tokenizer.encode(text)
         cut = len(ids) * 9 // 10
         self.train, self.held_out = Windows(ids[:cut], T), Windows(ids[cut:], T)
-        self.engine, self.total, self.done = engine(len(tokenizer), seed), steps, 0
+        self.engine, self.total, self.done, self.lr = engine(len(tokenizer), seed), steps, 0, lr
         self.rng = np.random.default_rng(seed)
 
     def advance(self, steps):
         """Train so many steps more; returns (seconds, the last batch's loss)."""
         began = perf_counter()
         for self.done in range(self.done + 1, self.done + steps + 1):
-            self.engine.set_lr(warmup_cosine(self.done - 1, lr=ADAMW["lr"], warmup=100, total=self.total, floor=1e-4))
+            self.engine.set_lr(warmup_cosine(self.done - 1, lr=self.lr, warmup=100, total=self.total, floor=self.lr / 10))
             loss = self.engine.step(*self.train.sample(self.rng, BATCH))
         return perf_counter() - began, loss
 
 
-def begin(engine, text, steps, seed):           # these three are what the main process asks of each side
+def begin(engine, text, steps, seed, lr):           # these three are what the main process asks of each side
     global course
-    course = Course({"ours": Ours, "torch": Torch}[engine], text, steps, seed)
+    course = Course({"ours": Ours, "torch": Torch}[engine], text, steps, seed, lr)
 
 
 def advance(steps):
@@ -99,12 +100,12 @@ def validate():
     return course.engine.validate(course.held_out)
 
 
-def run(text, names, *, steps=STEPS, seed=0, say=print):
+def run(text, names, *, steps=STEPS, seed=0, lr=LR, say=print):
     """{side: (seconds of training, validation loss)}"""
     seconds = dict.fromkeys(names, 0.0)
     with sides(dict.fromkeys(names, "benchmarks.shakespeare")) as both:
         for name, side in both.items():
-            side.ask("begin", name, str(text), steps, seed)
+            side.ask("begin", name, str(text), steps, seed, lr)
         for done in range(0, steps, TURN):
             for name, side in both.items():
                 took, loss = side.ask("advance", min(TURN, steps - done))
@@ -118,10 +119,11 @@ def main():
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    parser.add_argument("--lr", type=float, default=LR, help="at its highest; it ends at a tenth")
     parser.add_argument("--peer", choices=["torch"])
     options = parser.parse_args()
     results = run(options.text, ["ours"] + ([options.peer] if options.peer else []), steps=options.steps,
-                  seed=options.seed)
+                  seed=options.seed, lr=options.lr)
     for name, (took, loss) in results.items():
         print(f"{name:<6} validation loss {loss:.4f} nats a character ({loss / math.log(2):.3f} bits), training {took:.1f} s")
     print(f"nanoGPT's README: {README_LOSS}")
