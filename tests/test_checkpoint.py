@@ -185,12 +185,12 @@ def test_an_interrupted_run_ends_the_same(tmp_path, monkeypatch, stage, error):
     for _ in range(2):
         left = draws.randint(1, STEPS // 2 * (8 if stage == "ppo" else 1))      # PPO updates eight times a step
 
-        def crash(opt):
+        def crash(opt, **options):
             nonlocal left
             left -= 1
             if not left:
                 raise error
-            step(opt)
+            step(opt, **options)
         with monkeypatch.context() as m:
             m.setattr(AdamW, "step", crash)
             with pytest.raises(error):
@@ -223,7 +223,7 @@ def test_a_killed_run_ends_the_same(tmp_path, stage):
 
 def test_an_interrupt_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     step = AdamW.step
-    monkeypatch.setattr(AdamW, "step", lambda opt: step(opt) if opt.step_count < 8 else raise_(KeyboardInterrupt))
+    monkeypatch.setattr(AdamW, "step", lambda opt, **options: step(opt, **options) if opt.step_count < 8 else raise_(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train("sft", tmp_path, save_every=3)
     assert final(tmp_path)[1]["step"] == 6 and load_model(tmp_path)

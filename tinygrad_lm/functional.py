@@ -308,9 +308,8 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
     if reduction == "mean" and not (targets != ignore_index).any():
         raise ValueError(f"no target to average over: all {targets.size} are {ignore_index}, which is ignored")
-    loss = _cross_entropy(reshape(logits, -1, shape[-1]) if len(shape) != 2 else logits, targets=targets.reshape(-1),
-                          ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
-    return reshape(loss, targets.shape) if reduction == "none" else loss
+    return _cross_entropy(logits, targets=targets, ignore_index=ignore_index, reduction=reduction,
+                          label_smoothing=label_smoothing)
 
 
 def mse_loss(x, target):

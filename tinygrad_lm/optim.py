@@ -28,12 +28,13 @@ class Optimizer:
         xp = array_module(params[0].data)
         self.flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
         self.flat_grad = xp.zeros_like(self.flat)
-        self.offsets = [0]
+        self.places, start = [], 0                                               # (parameter, does it decay?, from, to)
         for p in self.params:
-            where = slice(self.offsets[-1], self.offsets[-1] + p.size)
-            self.offsets.append(where.stop)
-            p.data = self.flat[where].reshape(p.shape)
-            p.grad_buffer, p.grad = self.flat_grad[where].reshape(p.shape), None
+            stop = start + p.size
+            self.places.append((p, p.ndim >= 2, start, stop))
+            p.data = self.flat[start:stop].reshape(p.shape)
+            p.grad_buffer, p.grad = self.flat_grad[start:stop].reshape(p.shape), None
+            start = stop
 
     def zero_grad(self):
         for p in self.params:
@@ -64,8 +65,8 @@ class Optimizer:
 
     def _runs(self):
         """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
-        runs = []
-        for p, start, stop in zip(self.params, self.offsets, self.offsets[1:]):
+        runs, end = [], None
+        for p, decays, start, stop in self.places:
             if p.data.base is not self.flat:
                 raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
                                    "took it: make the optimizer anew")
@@ -73,10 +74,10 @@ class Optimizer:
                 continue
             if p.grad is not p.grad_buffer:                                      # somebody set .grad by hand
                 p.grad_buffer[...] = p.grad
-            decays = p.ndim >= 2
-            if runs and runs[-1][1:] == (start, decays):
+            if end == (start, decays):                                           # it continues the last one
                 start = runs.pop()[0]
             runs.append((start, stop, decays))
+            end = stop, decays
         return runs
 
     def state_dict(self):

@@ -20,13 +20,8 @@ class Tensor:
     __array_ufunc__ = None              # so that `array * tensor` asks Tensor.__rmul__
 
     def __init__(self, data, requires_grad=False, *, dtype=None):
-        if isinstance(data, Tensor):
-            data = data.data
-        elif not hasattr(data, "dtype"):
-            data = np.asarray(data, dtype)
-            data = data.astype(FLOAT) if data.dtype == np.float64 and dtype is None else data
-        elif isinstance(data, np.generic):
-            data = np.asarray(data)
+        if type(data) is not np.ndarray:
+            data = _as_array(data, dtype)
         if dtype is not None:
             data = data.astype(dtype, copy=False)
         if data.dtype.kind not in "fiub":
@@ -92,6 +87,18 @@ class Tensor:
         _backpropagate(self.node or self, grad.astype(self.dtype, copy=False), retain_graph)
 
 
+def _as_array(data, dtype):
+    """What a tensor is made of, where that is no NumPy array yet."""
+    if isinstance(data, Tensor):
+        return data.data
+    if isinstance(data, np.generic):
+        return np.asarray(data)
+    if hasattr(data, "dtype"):                                                  # an array of another kind
+        return data
+    data = np.asarray(data, dtype)
+    return data.astype(FLOAT) if data.dtype == np.float64 and dtype is None else data
+
+
 class Node:
     """One operation in the graph: how to send a gradient back, and to whom.
 
@@ -103,9 +110,13 @@ class Node:
 
     def __init__(self, name, backward, inputs, saved, result):
         self.name, self.backward, self.saved = name, backward, saved
-        self.inputs = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
-        self.shape, self.dtype = result.data.shape, result.data.dtype
-        self.depth = 1 + max([t.depth for t in self.inputs if isinstance(t, Node)], default=0)
+        self.shape, self.dtype = result.shape, result.dtype
+        self.inputs, self.depth = [], 1
+        for t in inputs:
+            source = (t.node or t) if isinstance(t, Tensor) and t.requires_grad else None
+            self.inputs.append(source)
+            if type(source) is Node and source.depth >= self.depth:
+                self.depth = source.depth + 1
 
     def free(self):
         self.saved = self.inputs = None
@@ -124,10 +135,11 @@ def _backpropagate(root, grad, retain_graph):
                 continue
             if checked and not array_module(g).isfinite(g).all():
                 raise FloatingPointError(f"backward of `{node.name}` produced NaN or infinity (shape {g.shape})")
-            g = unbroadcast(g, t.shape)
+            if g.shape != t.shape:
+                g = unbroadcast(g, t.shape)
             if g.dtype != t.dtype:
                 g = g.astype(t.dtype)
-            if isinstance(t, Tensor):
+            if type(t) is not Node:
                 _receive(t, g)
             elif t not in pending:
                 pending[t] = g                      # perhaps another node holds it too: read only
@@ -149,7 +161,7 @@ def _from_the_root(root):
             raise RuntimeError(f"backward() a second time through `{node.name}`, whose graph was freed by the first: "
                                "call the first with retain_graph=True, or compute the result anew")
         for t in node.inputs:
-            if isinstance(t, Node) and t not in seen:
+            if type(t) is Node and t not in seen:
                 seen.add(t)
                 stack.append(t)
     return sorted(seen, key=lambda node: node.depth, reverse=True)
@@ -168,8 +180,6 @@ def _receive(leaf, g):
 
 def unbroadcast(g, shape):
     """The transpose of broadcasting: sum `g` over the axes along which an array of `shape` was repeated."""
-    if g.shape == shape:
-        return g
     new = g.ndim - len(shape)
     repeated = tuple(range(new)) + tuple(new + i for i, n in enumerate(shape) if n == 1 and g.shape[new + i] != 1)
     return g.sum(repeated).reshape(shape)
@@ -190,16 +200,18 @@ def op(forward, backward):
             if isinstance(value, np.generic):
                 options[key] = value.item()
         try:
-            result, saved = forward(*_operands(inputs), **options)
+            y, saved = forward(*_operands(inputs), **options)
         except ValueError as error:
             shapes = " and ".join(str(np.shape(t)) for t in inputs)
             raise ValueError(f"{name} of shapes {shapes}: {error}") from None
-        result = Tensor(result)
-        if anomaly_detection() and not array_module(result.data).isfinite(result.data).all():
+        result = Tensor(y)
+        if anomaly_detection() and not array_module(y).isfinite(y).all():
             raise FloatingPointError(f"`{name}` produced NaN or infinity (shape {result.shape})")
-        if grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
-            result.requires_grad = True
-            result.node = Node(name, backward, inputs, saved, result)
+        for t in inputs:
+            if isinstance(t, Tensor) and t.requires_grad and grad_enabled():
+                result.requires_grad = True
+                result.node = Node(name, backward, inputs, saved, result.data)
+                break
         return result
 
     apply.__name__ = apply.__qualname__ = name
@@ -208,9 +220,14 @@ def op(forward, backward):
 
 def _operands(inputs):
     """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
-    dtypes = {t.data.dtype if isinstance(t, Tensor) else None for t in inputs}
-    if len(dtypes) == 1 and None not in dtypes:                                 # tensors of one type: the usual case
-        return [t.data for t in inputs]
+    dtype = inputs[0].data.dtype if isinstance(inputs[0], Tensor) else None
+    for t in inputs:
+        if not isinstance(t, Tensor) or t.data.dtype is not dtype:
+            return _mixed_operands(inputs)
+    return [t.data for t in inputs]                                             # tensors of one type: the usual case
+
+
+def _mixed_operands(inputs):
     raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
     floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
     dtype = floats[0] if floats else FLOAT

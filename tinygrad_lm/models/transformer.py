@@ -123,9 +123,9 @@ class GPT(Module):
                              f"{self.config.block_size}: shorten it, or build the model with a longer block")
         if cache is not None:
             mask = cache.extend(mask, B, T)                                       # (B, past + T) or None
-        positions = np.arange(past, past + T) if mask is None else \
-            np.maximum(mask.cumsum(-1) - 1, 0)[:, past:]                          # padding does not count
-        x = self.drop(self.wte(idx) + self.wpe(positions))                        # (B, T, C)
+        places = self.wpe.weight[past:past + T] if mask is None else \
+            self.wpe(np.maximum(mask.cumsum(-1) - 1, 0)[:, past:])                # padding does not count
+        x = self.drop(self.wte(idx) + places)                                     # (B, T, C)
         keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
         for i, block in enumerate(self.blocks):
             x = block(x, keys, cache and cache.layers[i])

@@ -6,7 +6,7 @@ makes the weights of a tile again; of what the causal mask throws away, only the
 from functools import cache
 
 from ..backend import array_module
-from .norm import row_dots, row_sums
+from .reduce import row_dots, row_sums
 
 QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
 SCORES = 1 << 18                    # of so many sequences that it has about this many scores

@@ -3,7 +3,7 @@ from ..backend import array_module
 
 
 def embedding_forward(w, *, idx):                        # w (V, C), idx int (...)
-    return w[idx], (w.shape, idx)
+    return w.take(idx, 0), (w.shape, idx)
 
 
 def embedding_backward(dy, saved):
@@ -12,7 +12,8 @@ def embedding_backward(dy, saved):
     xp = array_module(dy)
     idx, dy = idx.reshape(-1), dy.reshape(-1, C)
     if V <= 512 and len(idx):                            # a small table: onehotᵀ dy, a matrix product
-        onehot = (xp.arange(V)[:, None] == idx).astype(dy.dtype)
+        onehot = xp.zeros((V, len(idx)), dy.dtype)
+        onehot[idx, xp.arange(len(idx))] = 1
         return onehot @ dy,
     dw = xp.zeros((V, C), dy.dtype)
     if len(idx):                                         # a large one: bring equal tokens together and sum each run

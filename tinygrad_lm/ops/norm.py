@@ -1,29 +1,13 @@
 """Normalisation of each row to a common size: layer norm (Ba et al. 2016 [LN]) and RMS norm (Zhang and Sennrich 2019
 [RMS])."""
 from ..backend import array_module
-
-
-def row_dots(a, b):
-    """Σᵢ aᵢ bᵢ of each row, in one pass: (..., C) and (..., C) -> (..., 1)"""
-    return array_module(a).vecdot(a, b)[..., None]
-
-
-def row_sums(x):
-    """Σᵢ xᵢ of each row, as a product with ones, which BLAS does several times faster: (..., C) -> (..., 1)"""
-    return x @ array_module(x).ones((x.shape[-1], 1), x.dtype)
-
-
-def column_sums(x):
-    """Σ over all rows: (..., C) -> (C,)"""
-    x = x.reshape(-1, x.shape[-1])
-    return array_module(x).ones(len(x), x.dtype) @ x
+from .reduce import column_sums, row_dots, row_sums
 
 
 def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
     """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
-    C = x.shape[-1]
-    normed = x - row_sums(x) / C
-    rstd = (row_dots(normed, normed) / C + eps) ** -0.5             # (..., 1)
+    normed = x - row_sums(x) / x.shape[-1]
+    rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
     normed *= rstd
     y = normed * w
     if b is not None:
@@ -51,7 +35,7 @@ def layer_norm_backward(dy, saved, needs):
 
 def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C), w (C,)
     """y = w x̂ with x̂ = x / √(mean(x²) + ε)"""
-    rstd = (row_dots(x, x) / x.shape[-1] + eps) ** -0.5             # (..., 1)
+    rstd = one_over_root(row_dots(x, x), eps, x.shape[-1])
     normed = x * rstd
     return normed * w, (normed, rstd, w)
 
@@ -68,3 +52,11 @@ def rms_norm_backward(dy, saved, needs):
     if needs[1]:
         dw = column_sums(dy * normed)
     return dx, dw
+
+
+def one_over_root(squares, eps, C):
+    """1 / √(Σ/C + ε) = √(C / (Σ + C ε)), in place of Σ: (..., 1)"""
+    xp = array_module(squares)
+    squares += C * eps
+    xp.divide(C, squares, out=squares)
+    return xp.sqrt(squares, out=squares)
