@@ -170,13 +170,18 @@ class LayerCache:
         self.k, self.v = np.empty((B, H, length, D), dtype), np.empty((B, H, length, D), dtype)
         self.length = 0
 
+    def append(self, qkv, n_head):
+        """The new tokens join: qkv (B, T, 3C) -> their queries (B, H, T, D), and keys and values of all so far,
+        (B, H, S, D)."""
+        q, k, v = heads(qkv, 3, n_head)
+        start, self.length = self.length, self.length + qkv.shape[1]
+        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
+        return q, self.k[:, :, :self.length], self.v[:, :, :self.length]
+
     def attend(self, qkv, n_head, mask):
         """Attention of the new tokens to all so far, which they join; on arrays, since no gradient is wanted and a token
         has little work. qkv (B, T, 3C) -> Tensor (B, T, C)"""
         B, T, C3 = qkv.shape
-        q, k, v = heads(qkv, 3, n_head)                                           # (B, H, T, D)
-        start, self.length = self.length, self.length + T
-        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
-        y, _ = attention_forward(q, self.k[:, :, :self.length], self.v[:, :, :self.length], mask=mask, is_causal=T > 1,
-                                 scale=q.shape[-1] ** -0.5)
+        q, k, v = self.append(qkv, n_head)
+        y, _ = attention_forward(q, k, v, mask=mask, is_causal=T > 1, scale=q.shape[-1] ** -0.5)
         return Tensor(y.swapaxes(1, 2).reshape(B, T, C3 // 3))
