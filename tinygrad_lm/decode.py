@@ -11,9 +11,9 @@ from .ops.norm import layer_norm_forward
 
 
 def decoder(model):
-    """read(token, cache): what the head reads after one more token a sequence, (B,) -> (B, C), which the cache then holds.
+    """read(token, cache): scores of what comes after one more token a sequence, (B,) -> (B, V); the cache then holds it.
 
-    Equal to model.hidden(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
+    Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
     they are now, and copies some of them: at most 7/12 of the blocks' memory.
     """
     tokens, positions = model.wte.weight.data, model.wpe.weight.data
@@ -27,7 +27,7 @@ def decoder(model):
         for (norm1, qkv, n_head, mix, norm2, widen, narrow), past in zip(blocks, cache.layers):
             x = x + mix(attend(qkv(norm1(x)), n_head, past, mask))
             x = x + narrow(gelu_tanh_forward(widen(norm2(x)))[0])
-        return last_norm(x)
+        return last_norm(x) @ tokens.T                                             # (B, V)
 
     return read
 

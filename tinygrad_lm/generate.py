@@ -56,13 +56,13 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
         read_one = decoder(model)
         for _ in range(max_new_tokens):
             if caches and caches[0].length < block:
-                h = in_parts(lambda rows, cache: read_one(written[-1][rows], cache), parts, caches, few=True)     # (B, C)
+                scores = in_parts(lambda rows, cache: read_one(written[-1][rows], cache), parts, caches, few=True)
             else:
                 text, mask = window(text, mask, written, block)                    # (B, T)
                 caches, written = [KVCache(model, len(rows), min(block, text.shape[1] + max_new_tokens)) for rows in parts], []
-                h = in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
-                             parts, caches, few=text.size < FEW)
-            logp = next_logprobs(h @ model.wte.weight.data.T, temperature, top_k, top_p)                  # (B, V)
+                scores = in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
+                                  parts, caches, few=text.size < FEW)
+            logp = next_logprobs(scores, temperature, top_k, top_p)                # (B, V)
             token = draw(logp, rng) if temperature else logp.argmax(-1)
             yield token, logp[np.arange(len(token)), token]
             written.append(token)
@@ -78,8 +78,8 @@ def window(text, mask, written, block):
 
 
 def read(model, idx, mask, cache):
-    """What the head reads after the last of the tokens idx (B, T) -> (B, C)"""
-    return model.hidden(idx, mask=mask, cache=cache).data[:, -1]
+    """Scores of what comes after the tokens idx, (B, T) -> (B, V); the cache then holds them."""
+    return model.hidden(idx, mask=mask, cache=cache).data[:, -1] @ model.wte.weight.data.T
 
 
 def in_parts(read, parts, caches, *, few):
