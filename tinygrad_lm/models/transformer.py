@@ -167,16 +167,17 @@ class LayerCache:
     """One block's part of a KVCache."""
 
     def __init__(self, B, H, length, D, dtype):
-        self.k, self.v = np.empty((B, H, length, D), dtype), np.empty((B, H, length, D), dtype)
+        self.kv = np.empty((2, B, H, length, D), dtype)
         self.length = 0
 
     def append(self, qkv, n_head):
         """The new tokens join: qkv (B, T, 3C) -> their queries (B, H, T, D), and keys and values of all so far,
         (B, H, S, D)."""
-        q, k, v = heads(qkv, 3, n_head)
-        start, self.length = self.length, self.length + qkv.shape[1]
-        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
-        return q, self.k[:, :, :self.length], self.v[:, :, :self.length]
+        qkv = heads(qkv, 3, n_head)                                               # (3, B, H, T, D)
+        start, self.length = self.length, self.length + qkv.shape[3]
+        self.kv[:, :, :, start:self.length] = qkv[1:]
+        k, v = self.kv[:, :, :, :self.length]
+        return qkv[0], k, v
 
     def attend(self, qkv, n_head, mask):
         """Attention of the new tokens to all so far, which they join; on arrays, since no gradient is wanted and a token
