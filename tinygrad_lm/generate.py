@@ -84,7 +84,8 @@ def read(model, idx, mask, cache):
 
 def in_parts(read, parts, caches, *, few):
     """read(rows, cache) of each part of the rows, on a thread of its own, together again: sequences do not see one
-    another."""
+    another. Of a step with `few` tokens no product, the head's neither, may run on several BLAS threads: the one that it
+    wakes goes on waiting for work on a processor that another part needs."""
     def work(rows, cache):
         with no_grad():
             return read(rows, cache)
@@ -94,8 +95,9 @@ def in_parts(read, parts, caches, *, few):
 
 
 def choose_readers(n_parameters, batch):
-    """How many threads read: as many as there are processors and sequences, one where a token is too little work."""
-    return 1 if 2 * n_parameters * batch < SMALL else min(processors(), batch)
+    """How many threads read. As many as there are processors, but one where a step is too little work; and since each reads
+    every weight, whose memory is then what takes time, none for fewer than 4 sequences."""
+    return 1 if 2 * n_parameters * batch < SMALL else max(1, min(processors(), batch // 4))
 
 
 def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
