@@ -1,12 +1,15 @@
 """Writing: the distribution is the one defined, the draws follow it, and what is recorded is what was drawn."""
+import copy
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import no_grad
-from tinygrad_lm.generate import generate, next_logprobs, stream
+from tinygrad_lm import no_grad, parallel
+from tinygrad_lm.decode import decoder
+from tinygrad_lm.generate import choose_readers, generate, next_logprobs, stream
+from tinygrad_lm.models.transformer import KVCache
 from tinygrad_lm.text.batches import answer_mask
 from tinygrad_lm.train.logprobs import token_logprobs
 
@@ -186,6 +189,19 @@ def test_padding_stays_unseen_beyond_the_block(lengths):
     np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-10)
 
 
+def test_written_tokens_count_as_real_beyond_the_block():
+    """Without a cache, the mask carried on by hand."""
+    model, (idx, mask) = tiny(), left_padded([ids(1, seed=1), ids(6, seed=2)], 0)
+    written = generate(model, idx, 12, rng=rng(), temperature=0, mask=mask).tokens
+    length = idx.shape[1]
+    for _ in range(12):
+        length = length if length <= BLOCK else BLOCK // 2
+        scores = logits(model, idx[:, -length:], mask=mask[:, -length:])[:, -1]
+        idx, mask = np.column_stack([idx, scores.argmax(-1)]), np.column_stack([mask, [True, True]])
+        length += 1
+    np.testing.assert_array_equal(written, idx)
+
+
 def test_dropout_is_off_while_writing_and_on_again_afterwards():
     model = tiny(dropout=0.5)
     a, b = (generate(model, ids(2, 2), 6, rng=rng(), temperature=0) for _ in range(2))
@@ -200,6 +216,91 @@ def test_no_gradient_is_kept():
     model = tiny()
     for token, logp in stream(model, ids(2, 2), 3, rng=rng()):
         assert model.loss(ids(1, 2), ids(1, 2)).requires_grad              # and the caller's own are on in between
+
+
+# ---- the fast path --------------------------------------------------------------------------------------------------
+
+@given(st.integers(1, 5), st.integers(1, 3), st.sampled_from([(1, 3), (2, 8), (4, 8), (3, 15)]), st.integers(1, BLOCK - 1),
+       st.integers(0, 99), st.data())
+def test_reading_token_by_token_equals_the_model(B, layers, heads_and_channels, prompt, seed, data):
+    """A prompt read by the model in pieces, each row with padding of its own on the left, then one token at a time by the
+    functions made of its weights: the scores are those of the whole text read at once, without a cache."""
+    n_head, C = heads_and_channels
+    model, idx = tiny(seed=seed, n_layer=layers, n_head=n_head, n_embd=C), ids(B, BLOCK, seed=seed)
+    pads = np.array(data.draw(st.lists(st.integers(0, prompt - 1), min_size=B, max_size=B)))
+    mask = np.arange(BLOCK) >= pads[:, None] if pads.any() else None
+    whole = logits(model, idx, mask=mask)
+    cache, read = KVCache(model, B), decoder(model)
+    cut = data.draw(st.integers(0, prompt - 1))
+    for piece in (slice(0, cut), slice(cut, prompt)) if cut else (slice(0, prompt),):
+        last = logits(model, idx[:, piece], mask=None if mask is None else mask[:, piece], cache=cache)[:, -1]
+    np.testing.assert_allclose(last, whole[:, prompt - 1], atol=1e-11)
+    for t in range(prompt, BLOCK):
+        with no_grad():
+            scores = read(idx[:, t], cache)
+        np.testing.assert_allclose(scores, whole[:, t], atol=1e-11)
+    assert cache.length == BLOCK
+
+
+def test_attention_scores_that_exp_would_overflow():
+    model, idx = tiny(np.float32), ids(3, BLOCK)
+    for block in model.blocks:
+        block.attn.qkv.weight.data[...] *= 20
+    cache, read = KVCache(model, 3), decoder(model)
+    with no_grad(), np.errstate(over="raise", invalid="raise"):
+        last = [read(idx[:, t], cache) for t in range(BLOCK)][-1]
+    np.testing.assert_allclose(last, logits(model, idx)[:, -1], atol=1e-3)
+
+
+def test_reading_token_by_token_changes_no_weight_and_keeps_float32():
+    model, cold = tiny(np.float32), tiny(np.float32)
+    cache, read = KVCache(model, 2), decoder(model)
+    with no_grad():
+        scores = [read(ids(2), cache) for _ in range(BLOCK)]
+    assert all(s.dtype == np.float32 for s in scores)
+    for a, b in zip(model.parameters(), cold.parameters()):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_each_generation_reads_the_weights_as_they_are_then():
+    """Training goes on between two of them."""
+    model, idx = tiny(), ids(2, 2)
+    before = generate(model, idx, 6, rng=rng()).logprobs
+    for p in model.parameters():
+        p.data[...] *= 0.8
+    after, fresh = (generate(m, idx, 6, rng=rng()).logprobs for m in (model, copy.deepcopy(model)))
+    np.testing.assert_array_equal(after, fresh)
+    assert abs(after - before).max() > 0.01
+    tokens = generate(model, idx, 6, rng=rng()).tokens
+    expected = np.take_along_axis(next_logprobs(logits(model, tokens[:, :-1]))[:, 1:], tokens[:, 2:, None], -1)[..., 0]
+    np.testing.assert_allclose(after, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_parameters, batch, readers", [(10**6, 1, 1), (10**6, 32, 4), (10**9, 1, 1), (10**9, 3, 1),
+                                                          (10**9, 8, 2), (10**9, 32, 4), (10**3, 512, 1)])
+def test_how_many_read(n_parameters, batch, readers, monkeypatch):
+    monkeypatch.setattr("tinygrad_lm.generate.processors", lambda: 4)
+    assert choose_readers(n_parameters, batch) == readers
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_no_product_of_a_step_runs_on_several_blas_threads(readers, monkeypatch):
+    """Not even the head's: one that does leaves a thread waiting in a loop, which halves the speed of the rest."""
+    limits = []
+    monkeypatch.setattr("tinygrad_lm.generate.choose_readers", lambda *_: readers)
+
+    def watched(model):
+        read = decoder(model)
+
+        def check(token, cache):
+            scores = read(token, cache)
+            limits.append((len(parallel._blas_limits), scores.shape))
+            return scores
+        return check
+
+    monkeypatch.setattr("tinygrad_lm.generate.decoder", watched)
+    generate(tiny(), ids(4, 2), 4, rng=rng())
+    assert limits == [(1, (4 // readers, V))] * 3 * readers
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

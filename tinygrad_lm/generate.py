@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .decode import decoder
 from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
-from .parallel import choose_readers, on_threads, one_blas_thread
+from .parallel import on_threads, one_blas_thread, processors
 
-FEW = 256                               # new tokens whose matrix products are too small for several BLAS threads
+SMALL = 3e7                             # multiplications and additions a step below which one thread reads faster alone
+FEW = 256                               # tokens whose matrix products are too small for several BLAS threads
 
 
 @dataclass(frozen=True)
@@ -45,38 +47,57 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     the fewest likeliest whose probabilities reach p (nucleus sampling, Holtzman et al. 2020 [NUCLEUS]).
     When the block is full, the last half of it is read anew and writing goes on from there.
     """
-    seen, block = np.asarray(idx), model.config.block_size
-    if seen.ndim != 2 or seen.shape[1] == 0:
-        raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {seen.shape}")
-    caches, new = [], seen
-    parts = np.array_split(np.arange(len(seen)), choose_readers(model.n_parameters(), seen[:, :1]))
+    text, block = np.asarray(idx), model.config.block_size
+    if text.ndim != 2 or text.shape[1] == 0:
+        raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {text.shape}")
+    caches, written = [], []                                    # written: the tokens since the caches were made
+    parts = np.array_split(np.arange(len(text)), choose_readers(model.n_parameters(), len(text)))
     with evaluating(model):
+        read_one = decoder(model)
         for _ in range(max_new_tokens):
-            real = None                                                            # which of the new tokens are
-            if not caches or caches[0].length + new.shape[1] > block:
-                new = seen if seen.shape[1] <= block else seen[:, -max(1, block // 2):]
-                real = None if mask is None else mask[:, -new.shape[1]:]
-                room = min(block, new.shape[1] + max_new_tokens)
-                caches = [KVCache(model, len(rows), room) for rows in parts]
-            h = read(model, new, real, parts, caches)                              # (B, C)
-            logits = h @ model.wte.weight.data.T                                   # (B, V)
-            logp = next_logprobs(logits, temperature, top_k, top_p)
+            if caches and caches[0].length < block:
+                scores = in_parts(lambda rows, cache: read_one(written[-1][rows], cache), parts, caches, few=True)
+            else:
+                text, mask = window(text, mask, written, block)                    # (B, T)
+                caches, written = [KVCache(model, len(rows), min(block, text.shape[1] + max_new_tokens)) for rows in parts], []
+                scores = in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
+                                  parts, caches, few=text.size < FEW)
+            logp = next_logprobs(scores, temperature, top_k, top_p)                # (B, V)
             token = draw(logp, rng) if temperature else logp.argmax(-1)
             yield token, logp[np.arange(len(token)), token]
-            new = token[:, None]
-            seen = np.concatenate([seen, new], axis=1)
-            mask = None if mask is None else np.concatenate([mask, np.ones_like(new, bool)], axis=1)
+            written.append(token)
 
 
-def read(model, idx, mask, parts, caches):
-    """What the head reads after the last of the new tokens idx (B, T) -> (B, C). Sequences do not see one another: each
-    part of the rows has a cache and a thread of its own."""
+def window(text, mask, written, block):
+    """What is read anew of the text and its mask: all, if it fits the block, else as much as half a block."""
+    if written:
+        text = np.concatenate([text, np.stack(written, axis=1)], axis=1)
+        mask = None if mask is None else np.pad(mask, ((0, 0), (0, len(written))), constant_values=True)
+    keep = slice(None) if text.shape[1] <= block else slice(-max(1, block // 2), None)
+    return text[:, keep], None if mask is None else mask[:, keep]
+
+
+def read(model, idx, mask, cache):
+    """Scores of what comes after the tokens idx, (B, T) -> (B, V); the cache then holds them."""
+    return model.hidden(idx, mask=mask, cache=cache).data[:, -1] @ model.wte.weight.data.T
+
+
+def in_parts(read, parts, caches, *, few):
+    """read(rows, cache) of each part of the rows, on a thread of its own, together again: sequences do not see one
+    another. Of a step with `few` tokens no product, the head's neither, may run on several BLAS threads: the one that it
+    wakes goes on waiting for work on a processor that another part needs."""
     def work(rows, cache):
         with no_grad():
-            return model.hidden(idx[rows], mask=None if mask is None else mask[rows], cache=cache).data[:, -1]
+            return read(rows, cache)
 
-    with one_blas_thread() if len(parts) > 1 or idx.size < FEW else nullcontext():
+    with one_blas_thread() if few or len(parts) > 1 else nullcontext():
         return np.concatenate(on_threads(work, zip(parts, caches)))
+
+
+def choose_readers(n_parameters, batch):
+    """How many threads read. As many as there are processors, but one where a step is too little work; and since each reads
+    every weight, whose memory is then what takes time, none for fewer than 4 sequences."""
+    return 1 if 2 * n_parameters * batch < SMALL else max(1, min(processors(), batch // 4))
 
 
 def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):

@@ -169,16 +169,22 @@ class LayerCache:
     """One block's part of a KVCache."""
 
     def __init__(self, B, H, length, D, dtype):
-        self.k, self.v = np.empty((B, H, length, D), dtype), np.empty((B, H, length, D), dtype)
+        self.kv = np.empty((2, B, H, length, D), dtype)
         self.length = 0
+
+    def append(self, qkv, n_head):
+        """The new tokens join: qkv (B, T, 3C) -> their queries (B, H, T, D), and keys and values of all so far,
+        (B, H, S, D)."""
+        qkv = heads(qkv, 3, n_head)                                               # (3, B, H, T, D)
+        start, self.length = self.length, self.length + qkv.shape[3]
+        self.kv[:, :, :, start:self.length] = qkv[1:]
+        k, v = self.kv[:, :, :, :self.length]
+        return qkv[0], k, v
 
     def attend(self, qkv, n_head, mask):
         """Attention of the new tokens to all so far, which they join; on arrays, since no gradient is wanted and a token
         has little work. qkv (B, T, 3C) -> Tensor (B, T, C)"""
         B, T, C3 = qkv.shape
-        q, k, v = heads(qkv, 3, n_head)                                           # (B, H, T, D)
-        start, self.length = self.length, self.length + T
-        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
-        y, _ = attention_forward(q, self.k[:, :, :self.length], self.v[:, :, :self.length], mask=mask, is_causal=T > 1,
-                                 scale=q.shape[-1] ** -0.5)
+        q, k, v = self.append(qkv, n_head)
+        y, _ = attention_forward(q, k, v, mask=mask, is_causal=T > 1, scale=q.shape[-1] ** -0.5)
         return Tensor(y.swapaxes(1, 2).reshape(B, T, C3 // 3))

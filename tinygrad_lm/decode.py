@@ -1,0 +1,73 @@
+"""Reading one more token of every sequence: the forward of models/transformer.py once more, on plain arrays.
+
+A token is little work and a lot of weights. What the engine does around an operation costs more than the operation, and
+the products wait for memory, not for arithmetic. So the model becomes a chain of few functions on arrays, whose weights lie
+as memory is read fastest. Tests hold the chain equal to the model.
+"""
+import numpy as np
+
+from .ops.activation import gelu_tanh_forward
+from .ops.norm import layer_norm_forward, row_dots, row_sums
+
+
+def decoder(model):
+    """read(token, cache): scores of what comes after one more token a sequence, (B,) -> (B, V); the cache then holds it.
+
+    Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
+    they are now, and copies some of them: 7/12 of the blocks' memory.
+    """
+    tokens, positions = model.wte.weight.data, model.wpe.weight.data
+    blocks = [(linear(b.attn.qkv, b.ln1), b.attn.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
+              for b in model.blocks]
+    g, b, eps = model.ln_f.weight.data, model.ln_f.bias.data, model.ln_f.eps
+
+    def read(token, cache):
+        mask = cache.extend(None, len(token), 1)                                   # (B, S) or None
+        x = tokens[token] + positions[cache.length if mask is None else mask.sum(-1) - 1]         # (B, C)
+        for (qkv, n_head, mix, widen, narrow), past in zip(blocks, cache.layers):
+            x += mix(attend(qkv(x), n_head, past, mask))
+            x += narrow(gelu_tanh_forward(widen(x))[0])
+        return layer_norm_forward(x, g, b, eps=eps)[0] @ tokens.T                  # (B, V)
+
+    return read
+
+
+def linear(layer, norm=None):
+    """The layer, and the layer norm before it if there is one, as a function on arrays: with x̂ for x standardised,
+
+        (x̂ g + b) Wᵀ + c = x̂ (g Wᵀ) + (b Wᵀ + c),
+
+    so that the norm's own weights cost nothing at each token. The copy lies with the outputs along memory: those layers
+    have more outputs than inputs, and the longer the rows, the sooner they are read, up to a third.
+    """
+    w, c = layer.weight.data.T, layer.bias.data                                    # (I, O), (O,)
+    if norm is not None:
+        w, c = np.multiply(norm.weight.data[:, None], w, order="C"), c + norm.bias.data @ w
+
+    def apply(x):
+        y = (x if norm is None else standardised(x, norm.eps)) @ w
+        y += c
+        return y
+
+    return apply
+
+
+def standardised(x, eps):
+    """Each row with mean 0 and variance 1: (B, C) -> (B, C)"""
+    C = x.shape[-1]
+    x = x - row_sums(x) / C
+    x *= (row_dots(x, x) / C + eps) ** -0.5
+    return x
+
+
+def attend(qkv, n_head, past, mask):
+    """Attention of each sequence's new token to all so far, which it joins. qkv (B, 3C) -> (B, C)"""
+    q, k, v = past.append(qkv[:, None], n_head)                                    # (B, H, 1, D), twice (B, H, S, D)
+    p = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)                             # (B, H, 1, S)
+    if mask is not None:
+        np.copyto(p, -np.inf, where=~mask[:, None, None])
+    p -= p.max(-1, keepdims=True)                                                  # finite: a token sees itself
+    np.exp(p, out=p)
+    y = p @ v
+    y /= p.sum(-1, keepdims=True)
+    return y.reshape(len(qkv), -1)                                                 # (B, H, 1, D) is (B, C) in memory
