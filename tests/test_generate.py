@@ -221,12 +221,12 @@ def test_no_gradient_is_kept():
 # ---- the fast path --------------------------------------------------------------------------------------------------
 
 @given(st.integers(1, 5), st.integers(1, 3), st.sampled_from([(1, 3), (2, 8), (4, 8), (3, 15)]), st.integers(1, BLOCK - 1),
-       st.integers(0, 99), st.data())
-def test_reading_token_by_token_equals_the_model(B, layers, heads_and_channels, prompt, seed, data):
+       st.integers(0, 99), st.booleans(), st.data())
+def test_reading_token_by_token_equals_the_model(B, layers, heads_and_channels, prompt, seed, bias, data):
     """A prompt read by the model in pieces, each row with padding of its own on the left, then one token at a time by the
     functions made of its weights: the scores are those of the whole text read at once, without a cache."""
     n_head, C = heads_and_channels
-    model, idx = tiny(seed=seed, n_layer=layers, n_head=n_head, n_embd=C), ids(B, BLOCK, seed=seed)
+    model, idx = tiny(seed=seed, n_layer=layers, n_head=n_head, n_embd=C, bias=bias), ids(B, BLOCK, seed=seed)
     pads = np.array(data.draw(st.lists(st.integers(0, prompt - 1), min_size=B, max_size=B)))
     mask = np.arange(BLOCK) >= pads[:, None] if pads.any() else None
     whole = logits(model, idx, mask=mask)

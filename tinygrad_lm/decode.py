@@ -6,8 +6,10 @@ as memory is read fastest. Tests hold the chain equal to the model.
 """
 import numpy as np
 
+from .functional import raw
 from .ops.activation import gelu_tanh_forward
-from .ops.norm import layer_norm_forward, row_dots, row_sums
+from .ops.norm import layer_norm_forward, one_over_root
+from .ops.reduce import row_dots, row_sums
 
 
 def decoder(model):
@@ -19,7 +21,7 @@ def decoder(model):
     tokens, positions = model.wte.weight.data, model.wpe.weight.data
     blocks = [(linear(b.attn.qkv, b.ln1), b.attn.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
               for b in model.blocks]
-    g, b, eps = model.ln_f.weight.data, model.ln_f.bias.data, model.ln_f.eps
+    g, b, eps = model.ln_f.weight.data, raw(model.ln_f.bias), model.ln_f.eps
 
     def read(token, cache):
         mask = cache.extend(None, len(token), 1)                                   # (B, S) or None
@@ -40,9 +42,10 @@ def linear(layer, norm=None):
     so that the norm's own weights cost nothing at each token. The copy lies with the outputs along memory: those layers
     have more outputs than inputs, and the longer the rows, the sooner they are read, up to a third.
     """
-    w, c = layer.weight.data.T, layer.bias.data                                    # (I, O), (O,)
+    w, c = layer.weight.data.T, 0 if layer.bias is None else layer.bias.data       # (I, O), (O,)
     if norm is not None:
-        w, c = np.multiply(norm.weight.data[:, None], w, order="C"), c + norm.bias.data @ w
+        c = c if norm.bias is None else c + norm.bias.data @ w
+        w = np.multiply(norm.weight.data[:, None], w, order="C")
 
     def apply(x):
         y = (x if norm is None else standardised(x, norm.eps)) @ w
@@ -56,7 +59,7 @@ def standardised(x, eps):
     """Each row with mean 0 and variance 1: (B, C) -> (B, C)"""
     C = x.shape[-1]
     x = x - row_sums(x) / C
-    x *= (row_dots(x, x) / C + eps) ** -0.5
+    x *= one_over_root(row_dots(x, x), eps, C)
     return x
 
 
