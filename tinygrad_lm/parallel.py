@@ -175,11 +175,6 @@ def choose_workers(n_parameters, idx):
     return 1 if work < SMALL else min(available, -(-len(idx) // ranks))
 
 
-def choose_readers(n_parameters, idx):
-    """Likewise for reading tokens without gradients, as generation does; here ranks do not share the work."""
-    return 1 if 2 * n_parameters * idx.size < SMALL else min(processors(), len(idx))
-
-
 @functools.cache
 def processors():
     """How many processors this process may use; those that ranks of one machine share are divided among them."""
