@@ -1,5 +1,7 @@
 """The engine: a Tensor is an array that remembers how it was made, and backward() walks that memory in reverse."""
 import inspect
+from itertools import count
+from operator import attrgetter
 
 import numpy as np
 
@@ -106,17 +108,13 @@ class Node:
     intermediate tensors, whose arrays live on only where `saved` needs them. Nothing points from here to the result,
     so that reference counting alone frees a graph.
     """
-    __slots__ = ("name", "backward", "inputs", "saved", "shape", "dtype", "depth")
+    __slots__ = ("name", "backward", "inputs", "saved", "shape", "dtype", "number")
+    numbers = count()                   # a node is younger, and its number larger, than all that it depends on
 
     def __init__(self, name, backward, inputs, saved, result):
-        self.name, self.backward, self.saved = name, backward, saved
+        self.name, self.backward, self.inputs, self.saved = name, backward, inputs, saved
         self.shape, self.dtype = result.shape, result.dtype
-        self.inputs, self.depth = [], 1
-        for t in inputs:
-            source = (t.node or t) if isinstance(t, Tensor) and t.requires_grad else None
-            self.inputs.append(source)
-            if type(source) is Node and source.depth >= self.depth:
-                self.depth = source.depth + 1
+        self.number = next(Node.numbers)
 
     def free(self):
         self.saved = self.inputs = None
@@ -153,7 +151,7 @@ def _backpropagate(root, grad, retain_graph):
 
 
 def _from_the_root(root):
-    """Every node under `root`, each before the nodes that it depends on: deepest first."""
+    """Every node under `root`, each before the nodes that it depends on: the youngest first."""
     seen, stack = {root}, [root]
     while stack:
         node = stack.pop()
@@ -164,7 +162,7 @@ def _from_the_root(root):
             if type(t) is Node and t not in seen:
                 seen.add(t)
                 stack.append(t)
-    return sorted(seen, key=lambda node: node.depth, reverse=True)
+    return sorted(seen, key=attrgetter("number"), reverse=True)
 
 
 def _receive(leaf, g):
@@ -207,11 +205,10 @@ def op(forward, backward):
         result = Tensor(y)
         if anomaly_detection() and not array_module(y).isfinite(y).all():
             raise FloatingPointError(f"`{name}` produced NaN or infinity (shape {result.shape})")
-        for t in inputs:
-            if isinstance(t, Tensor) and t.requires_grad and grad_enabled():
-                result.requires_grad = True
-                result.node = Node(name, backward, inputs, saved, result.data)
-                break
+        if grad_enabled():
+            sources = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
+            if sources.count(None) < len(sources):
+                result.requires_grad, result.node = True, Node(name, backward, sources, saved, result.data)
         return result
 
     apply.__name__ = apply.__qualname__ = name
