@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 
 import tinygrad_lm as tg
 from tinygrad_lm import Tensor, functional as F
+from tinygrad_lm.ops.activation import gelu_tanh
 
 from .checks import check, check_same, gradients, holds
 from .strategies import array, away_from_zero, broadcastable, lattice, shapes, uniform
@@ -110,6 +111,7 @@ def composed_gelu_tanh(x):
 def test_gelu(x):
     check_same(F.gelu, lambda x: 0.5 * x * (1 + F.erf(x / 2 ** 0.5)), x)
     check_same(lambda x: F.gelu(x, approximate="tanh"), composed_gelu_tanh, x)
+    np.testing.assert_array_equal(gelu_tanh(x), F.gelu(x, approximate="tanh").data)
 
 
 @given(array(values=uniform(-4, 4)))

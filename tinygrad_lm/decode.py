@@ -7,7 +7,7 @@ as memory is read fastest. Tests hold the chain equal to the model.
 import numpy as np
 
 from .functional import raw
-from .ops.activation import gelu_tanh_forward
+from .ops.activation import gelu_tanh
 from .ops.norm import layer_norm_forward, one_over_root
 from .ops.reduce import row_dots, row_sums
 
@@ -28,7 +28,7 @@ def decoder(model):
         x = tokens[token] + positions[cache.length if mask is None else mask.sum(-1) - 1]         # (B, C)
         for (qkv, n_head, mix, widen, narrow), past in zip(blocks, cache.layers):
             x += mix(attend(qkv(x), n_head, past, mask))
-            x += narrow(gelu_tanh_forward(widen(x))[0])
+            x += narrow(gelu_tanh(widen(x)))
         return layer_norm_forward(x, g, b, eps=eps)[0] @ tokens.T                  # (B, V)
 
     return read

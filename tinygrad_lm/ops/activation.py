@@ -36,29 +36,44 @@ def gelu_backward(dy, saved):
 def gelu_tanh_forward(x):
     """y = ½ x (1 + tanh u) = x σ(2u),  u = √(2/π) (x + 0.044715 x³)
 
-    dy/dx = σ + y (1 − σ) 2u′ is made here, while σ is in the cache, and kept in place of x: the exponential is taken once.
+    dy/dx is made here, too, while σ is in the cache, and kept in place of x: the exponential is taken once.
     """
     xp = array_module(x)
     y, slope = xp.empty_like(x, order="C"), xp.empty_like(x, order="C")
-    with np.errstate(over="ignore"):                     # exp overflows to infinity: then σ is 0, as it should be
-        for x_, y_, d in zip(pieces(x), pieces(y), pieces(slope)):
-            _gelu_and_slope(xp, x_, y_, d)
+    for x_, y_, d in zip(pieces(x), pieces(y), pieces(slope)):
+        s, square = _sigmoid_of_2u(x_)
+        xp.multiply(x_, s, out=y_)
+        _slope(y_, s, square, d)
     return y, (slope,)
 
 
-def _gelu_and_slope(xp, x, y, d):
+def gelu_tanh(x):
+    """The value alone, where nobody asks for a gradient: decoding."""
+    s, _ = _sigmoid_of_2u(x)
+    s *= x
+    return s
+
+
+def _sigmoid_of_2u(x):
+    """(σ(2u), x²)"""
+    xp = array_module(x)
     square = x * x
     s = square * (-2 * CUBIC * ROOT_2_PI)
     s -= 2 * ROOT_2_PI
     s *= x                                               # −2u
-    xp.exp(s, out=s)
+    with np.errstate(over="ignore"):                     # exp overflows to infinity: then σ is 0, as it should be
+        xp.exp(s, out=s)
     s += 1
-    xp.divide(1, s, out=s)                               # σ(2u)
-    xp.multiply(x, s, out=y)
+    return xp.divide(1, s, out=s), square
+
+
+def _slope(y, s, square, d):
+    """d = σ + y (1 − σ) 2u′"""
+    xp = array_module(y)
     xp.multiply(square, 6 * CUBIC * ROOT_2_PI, out=d)
     d += 2 * ROOT_2_PI                                   # 2u′
     d *= y
-    square = xp.subtract(1, s, out=square)
+    xp.subtract(1, s, out=square)
     d *= square
     d += s
 

@@ -11,7 +11,7 @@ def embedding_backward(dy, saved):
     (V, C), idx = saved
     xp = array_module(dy)
     idx, dy = idx.reshape(-1), dy.reshape(-1, C)
-    if V <= 512 and len(idx):                            # a small table: onehotᵀ dy, a matrix product
+    if V <= 128 and len(idx):                            # a small table: onehotᵀ dy, a matrix product
         onehot = xp.zeros((V, len(idx)), dy.dtype)
         onehot[idx, xp.arange(len(idx))] = 1
         return onehot @ dy,
