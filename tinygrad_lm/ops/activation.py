@@ -48,7 +48,7 @@ def gelu_tanh_forward(x):
 
 
 def gelu_tanh(x):
-    """The value alone, where nobody asks for a gradient: decoding."""
+    """The value alone, where nobody asks for a gradient: decoding. x (..., C)"""
     s, _ = _sigmoid_of_2u(x)
     s *= x
     return s
