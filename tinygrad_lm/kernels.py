@@ -10,6 +10,12 @@ FOLDER = Path(__file__).parent / "ops"
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
 
 
+def fits_kernel(x):
+    """Whether `x` is the kernels' to work on: a float32 or float16 array of the GPU. NumPy's arrays never are (the emulator
+    is for proof), and float64, in which gradients are checked, stays with the operations composed of CuPy's functions."""
+    return array_module(x) is not np and x.dtype in (np.float32, np.float16)
+
+
 def launch(file, kernel, grid, block, arguments, *, shared=0):
     """Run `kernel`, e.g. "softmax_forward<float>", of ops/`file` over `grid` blocks of `block` threads.
 
