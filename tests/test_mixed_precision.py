@@ -10,7 +10,7 @@ from tinygrad_lm.train import train_step
 from tinygrad_lm.train.step import descend
 
 OPTIMIZERS = {"adamw": lambda params: tg.optim.AdamW(params, lr=1e-2),
-              "sgd": lambda params: tg.optim.SGD(params, lr=0.3, momentum=0.5)}
+              "sgd": lambda params: tg.optim.SGD(params, lr=0.1, momentum=0.5)}
 
 
 def setting(dtype, optimizer="adamw", seed=0):
@@ -24,8 +24,10 @@ def setting(dtype, optimizer="adamw", seed=0):
 def test_float16_reaches_the_loss_of_float32(optimizer, workers):
     ends = {}
     for dtype in (np.float32, np.float16):
-        step = setting(dtype, optimizer)
-        ends[dtype] = [train_step(*step, workers=workers) for _ in range(60)]
+        _, opt, *_ = step = setting(dtype, optimizer)
+        ends[dtype] = []
+        while opt.step_count < 60:                                          # those that overflow are left out
+            ends[dtype].append(train_step(*step, workers=workers))
     assert ends[np.float16][0] == pytest.approx(ends[np.float32][0], rel=2e-3)
     assert ends[np.float32][-1] < 0.7 * ends[np.float32][0]
     assert ends[np.float16][-1] == pytest.approx(ends[np.float32][-1], rel=0.1)

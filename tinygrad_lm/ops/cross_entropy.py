@@ -63,7 +63,7 @@ def cross_entropy_kernel_forward(logits, targets, ignore_index=-100, reduction="
     if reduction == "none":
         return loss.reshape(shape[:-1]), (gradient, weight)
     total = xp.empty(1, np.float32)
-    launch("cross_entropy.cu", "cross_entropy_total", 1, 1024,
+    launch("cross_entropy.cu", "cross_entropy_total", 1, 256,
            (loss, t, total, weight, np.int32(N), ignored, np.int32(reduction == "mean")))
     return total.reshape(()), (gradient, weight)
 
