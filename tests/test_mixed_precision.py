@@ -30,7 +30,8 @@ def test_float16_reaches_the_loss_of_float32(optimizer, workers):
             ends[dtype].append(train_step(*step, workers=workers))
     assert ends[np.float16][0] == pytest.approx(ends[np.float32][0], rel=2e-3)
     assert ends[np.float32][-1] < 0.7 * ends[np.float32][0]
-    assert ends[np.float16][-1] == pytest.approx(ends[np.float32][-1], rel=0.1)
+    means = [np.mean(ends[dtype][-60:]) for dtype in (np.float16, np.float32)]
+    assert means[0] == pytest.approx(means[1], rel=0.05)                    # of all steps: each alone is chaotic
 
 
 def test_parameters_are_the_rounded_master_weights():
