@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import array_module
+from ..backend import array_module, random
 from ..kernels import fits_kernel, launch, storage
 
 
@@ -10,7 +10,7 @@ def dropout_forward(x, *, p, rng):
     if fits_kernel(x):
         key = array_module(x).asarray(rng.integers(0, 2**32, 2, dtype=np.int64).astype(np.uint32))
         return dropout_kernel(x, p, key), (p, key)
-    keep = (rng.random(x.shape, dtype="float32") >= p) * x.dtype.type(1 / (1 - p))   # 0 or 1/(1−p)
+    keep = (random(rng, x) >= p) * x.dtype.type(1 / (1 - p))   # 0 or 1/(1−p)
     return x * keep, (keep,)
 
 
