@@ -30,8 +30,9 @@ class Kept(NamedTuple):
 
 
 def fits_attention(q, k, v, mask):
-    """Whether the kernels can do it: on a device, no mask but causal and key lengths, head sizes alike and at most 128."""
-    return mask is None and fits_kernel(q) and q.dtype == k.dtype == v.dtype and k.shape == v.shape \
+    """Whether the kernels can do it: on a device, no mask but causal and key lengths, head sizes alike and at most 128.
+    A single query, as in decoding, would leave 63 of a tile's 64 rows idle, and its scores are few."""
+    return mask is None and fits_kernel(q) and q.shape[2] > 1 and q.dtype == k.dtype == v.dtype and k.shape == v.shape \
         and q.shape[-1] <= 128 and 0 not in q.shape + k.shape
 
 

@@ -13,6 +13,7 @@
 #include "device.cuh"
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS, STRIPE = 16;
+#define UNROLL _Pragma("unroll")           // arrays stay in registers only where every index is known to the compiler
 constexpr int PAD = 8;                     // numbers, 16 bytes
 
 
@@ -104,14 +105,14 @@ __device__ void forward(const F* q, const F* k, const F* v, F* y, float* lse, lo
     int past = causal ? S - T + 1 : S;                     // query t sees keys below past (+ t when causal), and `keys`
 
     unsigned a[R][D / 16][4];                              // the queries
-    for (int r = 0; r < R; r++)
-        for (int d = 0; d < D / 16; d++)
-            for (int e = 0; e < 4; e++) {
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int d = 0; d < D / 16; d++)
+            UNROLL for (int e = 0; e < 4; e++) {
                 int t = t1 + r * STRIPE + row + e % 2 * 8;
                 a[r][d][e] = t < T ? *(const unsigned*)(q + t * q_row + d * 16 + e / 2 * 8 + column) : 0;
             }
     float out[R][D / 8][4] = {}, peak[R][2], total[R][2] = {};
-    for (int r = 0; r < R; r++) peak[r][0] = peak[r][1] = -INFINITY_F;
+    UNROLL for (int r = 0; r < R; r++) peak[r][0] = peak[r][1] = -INFINITY_F;
     float scale2 = scale * 1.44269504f;                    // exp(x) = 2^(x log₂ e), the power that the card has
 
     int last = (t0 + WARPS * R * STRIPE < T ? t0 + WARPS * R * STRIPE : T) - 1;
@@ -124,23 +125,23 @@ __device__ void forward(const F* q, const F* k, const F* v, F* y, float* lse, lo
         __syncthreads();
 
         float p[R][N / 8][4] = {};                         // q kᵀ
-        for (int d = 0; d < D / 16; d++)
-            for (int j = 0; j < N / 8; j += 2) {           // 16 keys: two fragments b
+        UNROLL for (int d = 0; d < D / 16; d++)
+            UNROLL for (int j = 0; j < N / 8; j += 2) {           // 16 keys: two fragments b
                 unsigned b[4];
                 load_matrices<false>(b, k_tile + (j * 8 + lane / 16 * 8 + lane % 8) * (D + PAD) + d * 16 + lane / 8 % 2 * 8);
-                for (int r = 0; r < R; r++) {
+                UNROLL for (int r = 0; r < R; r++) {
                     mma_16x8x16<F>(p[r][j], a[r][d], b);
                     mma_16x8x16<F>(p[r][j + 1], a[r][d], b + 2);
                 }
             }
         bool edge = s0 + N > keys || (causal && s0 + N > past + t1);           // some query of the warp sees not all
-        for (int r = 0; r < R; r++)
-            for (int half = 0; half < 2; half++) {         // row l/4, and row l/4 + 8
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int half = 0; half < 2; half++) {         // row l/4, and row l/4 + 8
                 int t = t1 + r * STRIPE + row + half * 8, seen = past + (causal ? t : 0);
                 if (seen > keys) seen = keys;
                 float most = peak[r][half];
-                for (int j = 0; j < N / 8; j++)
-                    for (int e = 2 * half; e < 2 * half + 2; e++) {
+                UNROLL for (int j = 0; j < N / 8; j++)
+                    UNROLL for (int e = 2 * half; e < 2 * half + 2; e++) {
                         if (edge && s0 + j * 8 + column + e % 2 >= seen) p[r][j][e] = -INFINITY_F;
                         most = fmaxf(most, p[r][j][e]);
                     }
@@ -148,34 +149,34 @@ __device__ void forward(const F* q, const F* k, const F* v, F* y, float* lse, lo
                 float shift = most == -INFINITY_F ? 0.0f : most * scale2;      // nothing seen so far: 2^(−∞ − 0) = 0
                 float shrink = exp2f(peak[r][half] * scale2 - shift);
                 total[r][half] *= shrink;
-                for (int j = 0; j < D / 8; j++) out[r][j][2 * half] *= shrink, out[r][j][2 * half + 1] *= shrink;
-                for (int j = 0; j < N / 8; j++)
-                    for (int e = 2 * half; e < 2 * half + 2; e++)
+                UNROLL for (int j = 0; j < D / 8; j++) out[r][j][2 * half] *= shrink, out[r][j][2 * half + 1] *= shrink;
+                UNROLL for (int j = 0; j < N / 8; j++)
+                    UNROLL for (int e = 2 * half; e < 2 * half + 2; e++)
                         total[r][half] += p[r][j][e] = exp2f(p[r][j][e] * scale2 - shift);
                 peak[r][half] = most;
             }
-        for (int s = 0; s < N / 16; s++) {                 // out += p v, 16 keys at a time
+        UNROLL for (int s = 0; s < N / 16; s++) {                 // out += p v, 16 keys at a time
             unsigned w[R][4];
-            for (int r = 0; r < R; r++)
-                for (int e = 0; e < 4; e++)
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int e = 0; e < 4; e++)
                     w[r][e] = pack<F>(p[r][2 * s + e / 2][e % 2 * 2], p[r][2 * s + e / 2][e % 2 * 2 + 1]);
-            for (int j = 0; j < D / 8; j += 2) {           // 16 channels: two fragments b
+            UNROLL for (int j = 0; j < D / 8; j += 2) {           // 16 channels: two fragments b
                 unsigned b[4];
                 load_matrices<true>(b, v_tile + (s * 16 + lane % 16) * (D + PAD) + j * 8 + lane / 16 * 8);
-                for (int r = 0; r < R; r++) {
+                UNROLL for (int r = 0; r < R; r++) {
                     mma_16x8x16<F>(out[r][j], w[r], b);
                     mma_16x8x16<F>(out[r][j + 1], w[r], b + 2);
                 }
             }
         }
     }
-    for (int r = 0; r < R; r++)
-        for (int half = 0; half < 2; half++) {
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int half = 0; half < 2; half++) {
             float sum = row_sum(total[r][half]), share = sum > 0 ? 1 / sum : 0.0f;
             int t = t1 + r * STRIPE + row + half * 8;
             if (t >= T) continue;
             if (lane % 4 == 0) lse[t] = peak[r][half] * scale + logf(sum);     // −∞ where nothing was seen
-            for (int j = 0; j < D / 8; j++)
+            UNROLL for (int j = 0; j < D / 8; j++)
                 *(unsigned*)(y + t * y_row + j * 8 + column) =
                     pack<F>(out[r][j][2 * half] * share, out[r][j][2 * half + 1] * share);
         }
@@ -193,7 +194,8 @@ __global__ void __launch_bounds__(THREADS) attention_forward_mma(
 }
 
 template <typename F, int D, int R, int N>
-__global__ void __launch_bounds__(THREADS) qkv_attention_forward_mma(const F* qkv, F* y, float* lse, int H, int T, float scale) {
+__global__ void __launch_bounds__(THREADS) qkv_attention_forward_mma(
+        const F* qkv, F* y, float* lse, int H, int T, float scale) {
     int C = H * D, h = blockIdx.y;
     long long tokens = (long long)blockIdx.z * T;
     const F* q = qkv + tokens * 3 * C + h * D;
