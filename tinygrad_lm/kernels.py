@@ -16,6 +16,16 @@ def fits_kernel(x):
     return array_module(x) is not np and x.dtype in (np.float32, np.float16)
 
 
+STORAGE = {"float32": "float", "float16": "half_t", "uint16": "bf16_t"}    # NumPy has no bfloat16: its bits travel as uint16
+
+
+def storage(x):
+    """The kernels' name for the type of `x`: which instance of a template takes it."""
+    if x.dtype.name not in STORAGE:
+        raise TypeError(f"kernels are made for {', '.join(STORAGE)} and this array is {x.dtype}: use astype")
+    return STORAGE[x.dtype.name]
+
+
 def launch(file, kernel, grid, block, arguments, *, shared=0):
     """Run `kernel`, e.g. "softmax_forward<float>", of ops/`file` over `grid` blocks of `block` threads.
 

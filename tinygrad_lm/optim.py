@@ -4,6 +4,7 @@ from math import cos, isfinite, pi, sqrt
 import numpy as np
 
 from .backend import array_module
+from .kernels import fits_kernel, launch
 from .parallel import share_out
 
 BLOCK = 1 << 16                     # elements updated at a time: what a step touches stays in the cache
@@ -14,6 +15,11 @@ class Optimizer:
     the whole model. Each parameter's `.data` becomes a view of the first, its `.grad` lies in the second.
 
     Parameters that decay (matrices and embeddings) come first, then the others (norms and biases: one axis).
+
+    Parameters in float16 are rounded copies: `flat` holds the master weights, in float32, because a step is often smaller
+    than half of float16's distance to the next number (Micikevicius et al. 2018 [MIXED]). The parameters are views of
+    `home` and their gradients of `home_grad`, in float16; `scaler` says by how much the loss is multiplied, and `unscale`
+    brings the gradient to float32. For other types home is flat, home_grad is flat_grad, and there is no scaler.
     """
 
     def __init__(self, params, lr, weight_decay):
@@ -26,14 +32,18 @@ class Optimizer:
         self.lr, self.weight_decay, self.step_count = lr, weight_decay, 0
         self.replicas = []                                                       # of the model: see parallel.py
         xp = array_module(params[0].data)
-        self.flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
-        self.flat_grad = xp.zeros_like(self.flat)
+        self.home = self.flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
+        self.home_grad = self.flat_grad = xp.zeros_like(self.flat)
+        self.scaler = None
+        if self.flat.dtype == np.float16:
+            self.flat, self.flat_grad = self.flat.astype(np.float32), self.flat_grad.astype(np.float32)
+            self.scaler = LossScaler()
         self.places, start = [], 0                                               # (parameter, does it decay?, from, to)
         for p in self.params:
             stop = start + p.size
             self.places.append((p, p.ndim >= 2, start, stop))
-            p.data = self.flat[start:stop].reshape(p.shape)
-            p.grad_buffer, p.grad = self.flat_grad[start:stop].reshape(p.shape), None
+            p.data = self.home[start:stop].reshape(p.shape)
+            p.grad_buffer, p.grad = self.home_grad[start:stop].reshape(p.shape), None
             start = stop
 
     def zero_grad(self):
@@ -44,12 +54,42 @@ class Optimizer:
         """One update from the gradients, its blocks shared among `workers` threads; a parameter without a gradient stays
         as it is."""
         self.step_count += 1
-        share_out(lambda block, decays: self.update(self.flat[block], self.flat_grad[block], block,
-                                                    self.weight_decay if decays else 0), self._blocks(), workers)
+        self.prepare()
+
+        def update(block, decays):
+            self.update(self.flat[block], self.flat_grad[block], block, self.weight_decay if decays else 0)
+            if self.scaler:
+                self.home[block] = self.flat[block]
+
+        share_out(update, self._blocks(), workers)
+
+    def prepare(self):
+        """What an update needs to have ready that changes from step to step."""
+
+    @property
+    def loss_scale(self):
+        """The seed of backward(): the loss's gradient with respect to itself, 1 where nothing is scaled."""
+        return self.scaler.scale if self.scaler else 1.0
+
+    def unscale(self):
+        """Bring the gradient of the scaled loss back to size, in float32, before clip_grad_norm_ and step. False where it
+        overflowed: the step is to be left out, and the next one's loss is scaled less."""
+        if not self.scaler:
+            return True
+        blocks, finite = self._blocks(), True
+        for block, _ in blocks:
+            self.flat_grad[block] = self.home_grad[block]
+            self.flat_grad[block] *= 1 / self.scaler.scale
+        for block, _ in blocks:
+            finite = finite and bool(array_module(self.flat).isfinite(self.flat_grad[block]).all())
+        self.scaler.update(finite)
+        return finite
 
     def clip_grad_norm_(self, max_norm, *, workers=1):
         """The function of this name for all its parameters, in a few calls over the flat buffer."""
         blocks = self._blocks()
+        if fits_kernel(self.flat_grad):
+            return clip_kernel([self.flat_grad[block] for block, _ in blocks], max_norm)
         squares = share_out(lambda block, decays: dot(self.flat_grad[block]), blocks, workers)
         scale, norm = clip_scale(squares, max_norm)
         if scale < 1:
@@ -59,15 +99,16 @@ class Optimizer:
 
     def _blocks(self):
         """(slice, decays): the stretches of `_runs`, cut into pieces that stay in the cache while an update passes over
-        them several times."""
-        return [(slice(i, min(i + BLOCK, stop)), decays) for start, stop, decays in self._runs()
-                for i in range(start, stop, BLOCK)]
+        them several times; whole on a GPU, where an update passes over them once."""
+        size = max(1, self.flat.size) if fits_kernel(self.flat) else BLOCK
+        return [(slice(i, min(i + size, stop)), decays) for start, stop, decays in self._runs()
+                for i in range(start, stop, size)]
 
     def _runs(self):
         """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
         runs, end = [], None
         for p, decays, start, stop in self.places:
-            if p.data.base is not self.flat:
+            if p.data.base is not self.home:
                 raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
                                    "took it: make the optimizer anew")
             if p.grad is None:
@@ -82,18 +123,47 @@ class Optimizer:
 
     def state_dict(self):
         """{name: array} with all that a later load_state_dict needs to go on exactly here."""
-        return {"step_count": np.array(self.step_count)} | {name: getattr(self, name) for name in self.buffers}
+        state = {"step_count": np.array(self.step_count)} | {name: getattr(self, name) for name in self._kept()}
+        return state | {"loss_scale": np.array([self.scaler.scale, self.scaler.good])} if self.scaler else state
+
+    def _kept(self):
+        """The names of the buffers that a checkpoint holds; the model's parameters are the model's to save."""
+        return (*self.buffers, "flat") if self.scaler else self.buffers
 
     def load_state_dict(self, state):
-        for name in self.buffers:
+        for name in self._kept():
             if name not in state:
                 raise ValueError(f"the optimizer's state has no `{name}`, which {type(self).__name__} keeps: it belongs to "
                                  f"another kind of optimizer, being {', '.join(state)}")
             if state[name].shape != self.flat.shape:
                 raise ValueError(f"the optimizer's state {name} has {state[name].size} elements, its parameters "
                                  f"{self.flat.size}: it belongs to another model")
+        for name in self._kept():
             getattr(self, name)[...] = state[name]
+        if self.scaler:
+            self.home[...] = self.flat
+            self.scaler.scale, self.scaler.good = float(state["loss_scale"][0]), int(state["loss_scale"][1])
         self.step_count = int(state["step_count"])
+
+
+class LossScaler:
+    """By how much to multiply a loss so that its gradients fit into float16 [MIXED], which knows nothing below 6e-8 and
+    nothing above 65504: twice as much after `growth` good steps in a row, half as much after an overflow, whose step is
+    left out. Scales are powers of 2: no digit of a gradient changes."""
+
+    def __init__(self, scale=2.0 ** 15, *, growth=2000, least=2.0 ** -14, most=2.0 ** 24):
+        self.scale, self.growth, self.least, self.most = scale, growth, least, most
+        self.good = 0                                    # steps since the scale last changed
+
+    def update(self, finite):
+        self.good = self.good + 1 if finite else 0
+        if not finite:
+            if self.scale <= self.least:
+                raise FloatingPointError(f"the gradient overflows float16 even with the loss scaled by {self.scale}: lower "
+                                         "the learning rate, or train in float32")
+            self.scale /= 2
+        elif self.good == self.growth:
+            self.scale, self.good = min(2 * self.scale, self.most), 0
 
 
 class SGD(Optimizer):
@@ -127,8 +197,15 @@ class AdamW(Optimizer):
         self.betas, self.eps = betas, eps
         xp = array_module(self.flat)
         self.m, self.v = xp.zeros_like(self.flat), xp.zeros_like(self.flat)
+        self.rates = xp.zeros(3, np.float32)             # for the kernel
+
+    def prepare(self):
+        if fits_kernel(self.flat):
+            self.rates[...] = array_module(self.flat).asarray(adamw_rates(self))
 
     def update(self, w, g, block, decay):
+        if fits_kernel(w):
+            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.betas, bool(decay))
         m, v = self.m[block], self.v[block]
         b1, b2 = self.betas
         root = sqrt(1 - b2 ** self.step_count)           # √v̂ = √v / root, with which fraction and ε are expanded
@@ -155,6 +232,8 @@ def clip_grad_norm_(params, max_norm):
     A norm that is not finite raises: a step along it would destroy the model.
     """
     grads = [p.grad for p in params if p.grad is not None]
+    if grads and all(fits_kernel(g) and g.dtype == np.float32 for g in grads):
+        return clip_kernel(grads, max_norm)
     scale, norm = clip_scale([dot(g.reshape(-1)) for g in grads], max_norm)
     if scale < 1:
         for g in grads:
@@ -168,11 +247,15 @@ def dot(g):
 
 def clip_scale(squares, max_norm):
     """(what brings a gradient of these squared norms down to max_norm, its norm)"""
-    norm = sqrt(sum(squares))
+    norm = finite(sqrt(sum(squares)))
+    return (max_norm / norm if norm > max_norm else 1.0), norm
+
+
+def finite(norm):
     if not isfinite(norm):
         raise FloatingPointError("the gradient is NaN or infinite: lower the learning rate, or find the operation with "
                                  "`with tinygrad_lm.detect_anomaly():` around the step")
-    return (max_norm / norm if norm > max_norm else 1.0), norm
+    return norm
 
 
 def warmup_cosine(step, *, lr, warmup, total, floor=0.0):
@@ -182,3 +265,49 @@ def warmup_cosine(step, *, lr, warmup, total, floor=0.0):
         return lr * (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
     return floor + 0.5 * (lr - floor) * (1 + cos(pi * done))
+
+
+# ---- on the GPU: ops/adamw.cu -----------------------------------------------------------------------------------------
+
+def adamw_rates(opt):
+    """What AdamW's kernel reads anew each step: 1 − lr λ, and lr and ε with the corrections of the step's number in."""
+    b1, b2 = opt.betas
+    root = sqrt(1 - b2 ** opt.step_count)
+    return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** opt.step_count)], np.float32)
+
+
+def adamw_kernel(w, g, m, v, rates, betas, decays):
+    b1, b2 = betas
+    launch("adamw.cu", "adamw", _blocks_for(w.size), 256,
+           (w, g, m, v, rates, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2), np.int32(decays),
+            np.int32(w.size)))
+
+
+def clip_kernel(grads, max_norm):
+    """clip_grad_norm_ of arrays on the GPU: all is launched before the host asks for the norm, once."""
+    norm = norm_kernel(grads)
+    for g in grads:
+        if g.size:
+            launch("adamw.cu", "clip", _blocks_for(g.size), 256, (g, norm, np.float32(max_norm), np.int32(g.size)))
+    return finite(float(norm.item()))
+
+
+def norm_kernel(grads):
+    """The joint Euclidean norm (1,) of these arrays, which stays on the device: every block leaves a sum of squares, and
+    one block sums those."""
+    xp = array_module(grads[0]) if grads else np
+    blocks = [_blocks_for(g.size) for g in grads]
+    parts, norm, start = xp.zeros(sum(blocks), np.float32), xp.zeros(1, np.float32), 0
+    for g, n in zip(grads, blocks):
+        if n:
+            launch("adamw.cu", "sum_of_squares", n, 256, (g, parts[start:start + n], np.int32(g.size)))
+        start += n
+    if start:
+        launch("adamw.cu", "norm_of_parts", 1, 256, (parts, norm, np.int32(start)))
+    return norm
+
+
+def _blocks_for(n):
+    """Blocks of 256 threads that walk over n elements: four elements a thread, 1056 blocks at most (8 for each of an
+    H200's 132 multiprocessors). By n alone, so that sums come out the same on every card."""
+    return min(1056, -(-n // 1024))

@@ -33,12 +33,15 @@ def backward(model, opt, idx, targets, *, workers):
     workers = 1 if anomaly_detection() else workers                              # it belongs to this thread
     rank, ranks = mpi.place()
     if workers == ranks == 1:
-        return plain_backward(model, idx, targets)
+        return plain_backward(model, opt, idx, targets)
+    if ranks > 1 and opt.scaler:
+        raise ValueError(f"{ranks} ranks and a model in float16: ranks sum their gradients in the type of the parameters, "
+                         "which would overflow: train in float32")
     counts = (targets != -100).sum(-1)
     rows = np.array_split(np.arange(len(idx)), ranks)[rank]
     parts = [part for part in np.array_split(rows, workers) if counts[part].any()]
     if ranks == 1 and len(parts) < 2 or not counts.any():
-        return plain_backward(model, idx, targets)
+        return plain_backward(model, opt, idx, targets)
     if ranks == 1:
         return sum_of_parts(model, opt, idx, targets, parts, counts)
     if opt.step_count == 0:
@@ -48,9 +51,9 @@ def backward(model, opt, idx, targets, *, workers):
     return sum_over_ranks(opt, loss, batch=zlib.crc32(idx.tobytes() + targets.tobytes()))
 
 
-def plain_backward(model, idx, targets):
+def plain_backward(model, opt, idx, targets):
     loss = model.loss(idx, targets)
-    loss.backward()
+    loss.backward(np.asarray(opt.loss_scale))
     return loss.item()
 
 
@@ -63,7 +66,7 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
     def work(model, rows):
         share = counts[rows].sum() / counts.sum()
         loss = model.loss(idx[rows], targets[rows])
-        loss.backward(np.asarray(share))
+        loss.backward(np.asarray(share * opt.loss_scale))
         return loss.item() * share
 
     losses = on_threads(work, zip([model, *(other.model for other in others)], parts))

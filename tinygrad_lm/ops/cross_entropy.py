@@ -1,5 +1,8 @@
 """How surprised the model is by the right answer: −log softmax(logits)[target], and its gradient p − onehot."""
+import numpy as np
+
 from ..backend import array_module
+from ..kernels import fits_kernel, launch, storage
 from .reduce import row_sums
 
 
@@ -8,6 +11,10 @@ def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean
 
     logits (..., V), targets int (...). Label smoothing ε: Szegedy et al. 2016 [SMOOTH].
     """
+    if fits_kernel(logits):
+        return cross_entropy_kernel_forward(logits, targets, ignore_index, reduction, label_smoothing)
+    if logits.dtype == np.float16:                       # whose loss is float32 all the same
+        logits = logits.astype(np.float32)
     xp = array_module(logits)
     z, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)       # (N, V), (N,)
     kept = targets != ignore_index
@@ -27,6 +34,8 @@ def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean
 
 def cross_entropy_backward(dy, saved):
     """dlogits = (p − q) dy; p is made again from the logits, which is cheaper than keeping it"""
+    if len(saved) == 2:
+        return cross_entropy_kernel_backward(dy, saved)
     logits, lse, rows, picked, kept, count, label_smoothing = saved
     V = logits.shape[-1]
     d = logits.reshape(-1, V) - lse                                              # (N, V)
@@ -36,3 +45,39 @@ def cross_entropy_backward(dy, saved):
     d[rows, picked] -= 1 - label_smoothing
     d *= (dy.reshape(-1) * kept / count)[:, None].astype(d.dtype, copy=False)
     return d.reshape(logits.shape),
+
+
+# ---- on the GPU: cross_entropy.cu -------------------------------------------------------------------------------------
+
+def cross_entropy_kernel_forward(logits, targets, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """The loss, in float32 whatever the logits are stored in; saved: p − q of every row, and what a row's loss counts."""
+    xp = array_module(logits)
+    shape, V = logits.shape, logits.shape[-1]
+    z, t = xp.ascontiguousarray(logits), xp.ascontiguousarray(targets.reshape(-1), dtype=np.int32)
+    N = len(t)
+    gradient, loss, weight = xp.empty_like(z), xp.empty(N, np.float32), xp.ones(1, np.float32)
+    ignored = np.int32(ignore_index)
+    if N:
+        launch("cross_entropy.cu", f"cross_entropy_forward<{storage(z)}>", N, row_threads(V),
+               (z, t, gradient, loss, np.int32(V), ignored, np.float32(label_smoothing)))
+    if reduction == "none":
+        return loss.reshape(shape[:-1]), (gradient, weight)
+    total = xp.empty(1, np.float32)
+    launch("cross_entropy.cu", "cross_entropy_total", 1, 1024,
+           (loss, t, total, weight, np.int32(N), ignored, np.int32(reduction == "mean")))
+    return total.reshape(()), (gradient, weight)
+
+
+def cross_entropy_kernel_backward(dy, saved):
+    gradient, weight = saved
+    xp, V = array_module(gradient), gradient.shape[-1]
+    dlogits, dy = xp.empty_like(gradient), xp.ascontiguousarray(dy, dtype=np.float32).reshape(-1)
+    if gradient.size:
+        launch("cross_entropy.cu", f"cross_entropy_backward<{storage(gradient)}>", gradient.size // V, row_threads(V),
+               (gradient, dy, weight, dlogits, np.int32(V), np.int32(len(dy) > 1)))
+    return dlogits,
+
+
+def row_threads(n):
+    """Threads of a block that has a row of n: whole warps, about four elements a thread, 512 at most."""
+    return min(512, max(32, -(-n // 128) * 32))

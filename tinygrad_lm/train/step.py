@@ -1,5 +1,8 @@
 """One step of training: forward, backward, clip, update."""
-from math import isfinite
+from contextlib import nullcontext
+from math import inf, isfinite
+
+import numpy as np
 
 from .. import parallel
 from ..backend import keep_memory_warm
@@ -14,21 +17,34 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     keep_memory_warm()
     workers = parallel.choose_workers(opt.flat.size, idx) if workers is None else workers
     opt.zero_grad()
-    with parallel.one_blas_thread():
+    with parallel.one_blas_thread(), quiet_overflow(opt):
         loss = parallel.backward(model, opt, idx, targets, workers=workers)
         check_loss(loss, opt)
-        opt.clip_grad_norm_(max_norm, workers=workers)
-        opt.step(workers=workers)
+        update(opt, max_norm, workers=workers)
     return loss
 
 
 def descend(loss, opt, max_norm):
     """Backward, clip, update, for a loss that is a tensor; returns the gradient's norm."""
     check_loss(loss.item(), opt)
-    loss.backward()
-    norm = opt.clip_grad_norm_(max_norm)
-    opt.step()
+    with quiet_overflow(opt):
+        loss.backward(np.asarray(opt.loss_scale))
+    return update(opt, max_norm)
+
+
+def update(opt, max_norm, *, workers=1):
+    """Clip, and step; returns the gradient's norm. Where the gradients of a scaled loss overflowed float16, nothing moves
+    and the norm is infinite."""
+    if not opt.unscale():
+        return inf
+    norm = opt.clip_grad_norm_(max_norm, workers=workers)
+    opt.step(workers=workers)
     return norm
+
+
+def quiet_overflow(opt):
+    """with quiet_overflow(opt): no warnings where a scaled gradient overflows, which `update` sees and mends."""
+    return np.errstate(over="ignore", invalid="ignore") if opt.scaler else nullcontext()
 
 
 def check_loss(loss, opt):
