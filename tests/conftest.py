@@ -1,7 +1,12 @@
 """How many examples a property is tried on: always the same ones, so that a failure comes back when it is run again."""
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tinygrad_lm import kernels
+
+from .nvrtc import instances
 
 # The tests run in several processes: BLAS threads of all of them would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -11,3 +16,18 @@ settings.register_profile("default", max_examples=60, **always)
 settings.register_profile("thorough", max_examples=400, **always)
 settings.register_profile("mutation", max_examples=12, database=None, phases=(Phase.explicit, Phase.generate), **always)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def launched_kernels_are_named():
+    """What a test launches is what tests/test_nvrtc.py compiles: the source names it in a line `// instances: …`."""
+    compiled = kernels.function
+
+    def function(xp, file, kernel):
+        path = kernels.FOLDER / file
+        assert kernel in instances(path.read_text(encoding="utf-8")), \
+            f"{file} does not name {kernel}: add it to its lines `// instances: …`"
+        return compiled(xp, file, kernel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "function", function)
+        yield
