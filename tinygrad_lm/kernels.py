@@ -36,7 +36,10 @@ def launch(file, kernel, grid, block, arguments, *, shared=0):
             if not a.flags.c_contiguous:
                 raise ValueError(f"argument {i} of {kernel} has gaps: shape {a.shape}, strides {a.strides}: use "
                                  "ascontiguousarray")
-    function(xp, file, kernel)(_three(grid), _three(block), tuple(arguments), shared_mem=shared)
+    compiled = function(xp, file, kernel)
+    if shared > 48 << 10:                                     # what a block gets unasked
+        compiled.max_dynamic_shared_size_bytes = shared
+    compiled(_three(grid), _three(block), tuple(arguments), shared_mem=shared)
 
 
 @cache

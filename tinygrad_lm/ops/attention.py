@@ -1,6 +1,7 @@
 """Each query takes a weighted mean of the values, the weights being how well it matches their keys
 (Vaswani et al. 2017 [ATTN], eq. 1)."""
 from ..backend import array_module
+from .attention_kernels import Kept, attention_kernel_backward, attention_kernel_forward, fits_attention
 
 
 def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=None):
@@ -9,6 +10,8 @@ def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, 
     q (B, H, T, D), k and v (B, K, S, D) where K divides H: each key head serves H/K neighbouring query heads (grouped
     queries, Ainslie et al. 2023 [GQA]). The G = H/K query heads of a group are laid under one another as G·T rows.
     """
+    if fits_attention(q, k, v, mask):
+        return attention_kernel_forward(q, k, v, is_causal=is_causal, key_lengths=key_lengths, scale=scale)
     B, H, T, D = q.shape
     K, S = k.shape[1:3]
     q = q.reshape(B, K, H // K * T, D)                                   # (B, K, G·T, D)
@@ -22,6 +25,8 @@ def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, 
 
 def attention_backward(dy, saved, needs):
     """dv = pᵀ dy;  dp = dy vᵀ,  ds = p (dp − Σ dp p);  dq = scale ds k,  dk = scale dsᵀ q"""
+    if isinstance(saved, Kept):
+        return attention_kernel_backward(dy, saved, needs)
     q, k, v, p, scale = saved
     B, K, GT, D = q.shape
     H, T = dy.shape[1:3]

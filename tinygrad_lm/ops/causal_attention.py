@@ -6,6 +6,7 @@ makes the weights of a tile again; of what the causal mask throws away, only the
 from functools import cache
 
 from ..backend import array_module
+from .attention_kernels import fits_qkv_attention, qkv_attention_kernel_backward, qkv_attention_kernel_forward
 from .reduce import row_dots, row_sums
 
 QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
@@ -14,6 +15,8 @@ SCORES = 1 << 18                    # of so many sequences that it has about thi
 
 def qkv_attention_forward(qkv, *, n_head):
     """qkv (B, T, 3C) holds query, key and value side by side, as one linear layer makes them -> (B, T, C)."""
+    if fits_qkv_attention(qkv, n_head):
+        return qkv_attention_kernel_forward(qkv, n_head)
     xp = array_module(qkv)
     B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     scale = (C // n_head) ** -0.5
@@ -37,6 +40,8 @@ def qkv_attention_backward(dy, saved):
     Σ dy y over the channels of a head is Σ dp p over the keys ([FLASH], sec. 3.2), and shorter.
     """
     qkv, y, lse, n_head = saved
+    if fits_qkv_attention(qkv, n_head):
+        return qkv_attention_kernel_backward(dy, saved)
     xp = array_module(dy)
     B, T, C = dy.shape
     scale = (C // n_head) ** -0.5
