@@ -40,12 +40,14 @@ def address(x):
 
 def parts_of(rows):
     """Into how many partial sums rows are gathered: fixed by their number alone, so that sums repeat to the bit."""
-    return min(64, -(-rows // 32))
+    return max(1, min(64, -(-rows // 32)))
 
 
 def sum_partials(file, partials, like):
     """(parts, C) float32 -> (C,) in the dtype of `like`."""
     parts, C = partials.shape
     y = array_module(partials).empty((C,), like.dtype)
-    launch(file, f"sum_partials<{STORAGE[like.dtype.name]}>", -(-C // BLOCK), BLOCK, (partials, y, np.int32(parts), np.int32(C)))
+    if C:
+        launch(file, f"sum_partials<{STORAGE[like.dtype.name]}>", -(-C // BLOCK), BLOCK,
+               (partials, y, np.int32(parts), np.int32(C)))
     return y

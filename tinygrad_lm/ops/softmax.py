@@ -114,7 +114,8 @@ def _rows_of_mask(xp, mask, shape):
                         "add numbers to the scores instead")
     while mask.ndim and mask.shape[0] == 1:
         mask = mask[0]
-    mask = xp.ascontiguousarray(xp.broadcast_to(mask, shape[-max(mask.ndim, 2):]))
+    full = shape[-max(mask.ndim, 2):]
+    mask = xp.ascontiguousarray(mask) if mask.shape == full else xp.array(xp.broadcast_to(mask, full), order="C")
     return mask.view(np.uint8), mask.size // max(shape[-1], 1)
 
 
