@@ -4,8 +4,11 @@ from math import pi, sqrt
 import numpy as np
 
 from ..backend import array_module, pieces
+from ..kernels import fits_kernel, launch
 from .elementwise import sigmoid
 from .erf import erf
+from .reduce import column_sums
+from .rows import BLOCK, STORAGE, dense, pack, parts_of, sum_partials
 
 ROOT_2_PI = sqrt(2 / pi)
 CUBIC = 0.044715
@@ -38,6 +41,8 @@ def gelu_tanh_forward(x):
 
     dy/dx is made here, too, while σ is in the cache, and kept in place of x: the exponential is taken once.
     """
+    if fits_kernel(x):
+        return gelu_tanh_kernel_forward(x)
     xp = array_module(x)
     y, slope = xp.empty_like(x, order="C"), xp.empty_like(x, order="C")
     for x_, y_, d in zip(pieces(x), pieces(y), pieces(slope)):
@@ -80,7 +85,24 @@ def _slope(y, s, square, d):
 
 def gelu_tanh_backward(dy, saved):
     slope, = saved
+    if fits_kernel(slope):
+        return gelu_tanh_kernel_backward(dy, saved)
     return dy * slope,
+
+
+def bias_gelu_tanh_forward(x, b):                            # x (..., C), b (C,)
+    """y = gelu_tanh(x + b): on a GPU in one pass"""
+    if fits_kernel(x) and x.dtype == b.dtype:
+        return gelu_tanh_kernel_forward(x, b)
+    return gelu_tanh_forward(x + b)
+
+
+def bias_gelu_tanh_backward(dy, saved, needs):
+    slope, = saved
+    if fits_kernel(slope):
+        return bias_gelu_tanh_kernel_backward(dy, saved, needs)
+    dx = dy * slope
+    return dx if needs[0] else None, column_sums(dx) if needs[1] else None
 
 
 def silu_forward(x):
@@ -105,3 +127,49 @@ def logsigmoid_backward(dy, saved):
     """dx = dy σ(−x)"""
     x, = saved
     return dy * sigmoid(-x),
+
+
+# ---- activation.cu: for arrays of the GPU, and for NumPy's on the emulator -------------------------------------------
+
+
+def gelu_tanh_kernel_forward(x, b=None):                     # x (..., C), b (C,)
+    x = dense(x)
+    b = None if b is None else dense(b, like=x)
+    xp = array_module(x)
+    y, slope = xp.empty_like(x), xp.empty_like(x)
+    C = x.size if b is None else b.size                      # without a bias, any run of neighbours will do
+    _launch_flat("gelu_tanh_forward", (x, x if b is None else b, y, slope), C, f", {str(b is not None).lower()}",
+                 np.int32(1 if b is None else C))
+    return y, (slope,)
+
+
+def gelu_tanh_kernel_backward(dy, saved):
+    slope, = saved
+    dy = dense(dy, like=slope)
+    dx = array_module(slope).empty_like(slope)
+    _launch_flat("gelu_tanh_backward", (dy, slope, dx), slope.size)
+    return dx,
+
+
+def bias_gelu_tanh_kernel_backward(dy, saved, needs):
+    slope, = saved
+    dy = dense(dy, like=slope)
+    dx = gelu_tanh_kernel_backward(dy, saved)[0] if needs[0] else None
+    if not needs[1]:
+        return dx, None
+    C = slope.shape[-1]
+    rows = slope.size // max(C, 1)
+    P = parts_of(rows)
+    db = array_module(slope).zeros((P, C), np.float32)
+    if rows * C:
+        launch("activation.cu", f"gelu_tanh_backward_b<{STORAGE[slope.dtype.name]}>", (-(-C // 32), P), (32, 8),
+               (dy, slope, db, np.int32(rows), np.int32(C)))
+    return dx, sum_partials("activation.cu", db, slope)
+
+
+def _launch_flat(kernel, arrays, C, options="", *numbers):
+    """A thread for each pack of neighbours; C: a pack must not reach over a multiple of it."""
+    size, N = arrays[0].size, pack(arrays, C)
+    if size:
+        launch("activation.cu", f"{kernel}<{STORAGE[arrays[0].dtype.name]}, {N}{options}>", -(-size // (N * BLOCK)), BLOCK,
+               (*arrays, np.int64(size), *numbers))

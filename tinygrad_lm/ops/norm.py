@@ -1,11 +1,19 @@
 """Normalisation of each row to a common size: layer norm (Ba et al. 2016 [LN]) and RMS norm (Zhang and Sennrich 2019
 [RMS])."""
+from typing import Any, NamedTuple
+
+import numpy as np
+
 from ..backend import array_module
+from ..kernels import fits_kernel, launch
 from .reduce import column_sums, row_dots, row_sums
+from .rows import STORAGE, dense, launch_rows, parts_of, sum_partials
 
 
 def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
     """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
+    if fits_kernel(x) and x.dtype == w.dtype:
+        return layer_norm_kernel_forward(x, w, b, eps=eps)
     normed = x - row_sums(x) / x.shape[-1]
     rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
     normed *= rstd
@@ -17,6 +25,8 @@ def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C)
 
 def layer_norm_backward(dy, saved, needs):
     """dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / √(var + ε) with dx̂ = dy w"""
+    if isinstance(saved, Kept):
+        return norm_kernel_backward(dy, saved, needs)
     normed, rstd, w = saved
     C = normed.shape[-1]
     dx = dw = db = None
@@ -35,6 +45,8 @@ def layer_norm_backward(dy, saved, needs):
 
 def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C), w (C,)
     """y = w x̂ with x̂ = x / √(mean(x²) + ε)"""
+    if fits_kernel(x) and x.dtype == w.dtype:
+        return rms_norm_kernel_forward(x, w, eps=eps)
     rstd = one_over_root(row_dots(x, x), eps, x.shape[-1])
     normed = x * rstd
     return normed * w, (normed, rstd, w)
@@ -42,6 +54,8 @@ def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C)
 
 def rms_norm_backward(dy, saved, needs):
     """dx = (dx̂ − x̂ mean(dx̂ x̂)) / √(mean(x²) + ε) with dx̂ = dy w"""
+    if isinstance(saved, Kept):
+        return norm_kernel_backward(dy, saved, needs)
     normed, rstd, w = saved
     C = normed.shape[-1]
     dx = dw = None
@@ -60,3 +74,64 @@ def one_over_root(squares, eps, C):
     squares += C * eps
     xp.divide(C, squares, out=squares)
     return xp.sqrt(squares, out=squares)
+
+
+# ---- norm.cu: for arrays of the GPU, and for NumPy's on the emulator -------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """What the kernels' backward needs: x̂ is made again from it."""
+    x: Any                                                          # (..., C)
+    w: Any                                                          # (C,)
+    mean: Any                                                       # (rows,) float32, None for RMS norm
+    rstd: Any                                                       # (rows,) float32
+
+
+def layer_norm_kernel_forward(x, w, b=None, *, eps=1e-5):
+    return _kernel_forward(x, w, b, eps, centred=True)
+
+
+def rms_norm_kernel_forward(x, w, *, eps=1e-6):
+    return _kernel_forward(x, w, None, eps, centred=False)
+
+
+def _kernel_forward(x, w, b, eps, *, centred):
+    xp = array_module(x)
+    x, w = dense(x), dense(w, like=x)
+    rows, C = x.size // max(x.shape[-1], 1), x.shape[-1]
+    y, rstd = xp.empty_like(x), xp.empty((rows,), np.float32)
+    mean = xp.empty((rows,), np.float32) if centred else None
+    launch_rows("norm.cu", "norm_forward",
+                (x, w, w if b is None else dense(b, like=x), y, mean if centred else rstd, rstd, np.float32(eps)),
+                (rows, C), options=(_flag(centred), _flag(b is not None)))
+    return y, Kept(x, w, mean, rstd)
+
+
+def norm_kernel_backward(dy, saved, needs):
+    """(dx, dw, db) of layer norm, (dx, dw) of RMS norm; None for what `needs` does not ask for."""
+    x, w, mean, rstd = saved
+    xp = array_module(x)
+    centred, rows, C = mean is not None, len(rstd), x.shape[-1]
+    mean = mean if centred else rstd                                # a kernel's argument must be something
+    dy = dense(dy, like=x)
+    grads = [None] * len(needs)
+    if needs[0]:
+        grads[0] = xp.empty_like(x)
+        launch_rows("norm.cu", "norm_backward_x", (dy, x, w, mean, rstd, grads[0]), (rows, C), options=(_flag(centred),))
+    if any(needs[1:]):
+        bias = needs[2:] == (True,)
+        P = parts_of(rows)
+        dw = xp.zeros((P, C), np.float32)
+        db = xp.zeros((P, C), np.float32) if bias else dw
+        if rows * C:
+            launch("norm.cu", f"norm_backward_w<{STORAGE[x.dtype.name]}, {_flag(centred)}, {_flag(bias)}>", (-(-C // 32), P),
+                   (32, 8), (dy, x, mean, rstd, dw, db, np.int32(rows), np.int32(C)))
+        if needs[1]:
+            grads[1] = sum_partials("norm.cu", dw, w)
+        if bias:
+            grads[2] = sum_partials("norm.cu", db, w)
+    return tuple(grads)
+
+
+def _flag(b):
+    return "true" if b else "false"
