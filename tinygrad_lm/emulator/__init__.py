@@ -1,0 +1,149 @@
+"""Kernels without a GPU: the text of a .cu file is compiled by an ordinary C++ compiler and runs on NumPy arrays, thread by
+thread, watched for what a GPU would do silently wrong (cuda_on_cpu.h)."""
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+HEADER = Path(__file__).parent / "cuda_on_cpu.h"
+GUARD = 256                                            # bytes before and after each array, watched
+ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
+# The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
+DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w ]+?)\s+(\w+)\[\];")
+LAUNCHER = """
+extern "C" int emulator_launch(const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
+                               long long* counted) {
+    return emulator::launch(%s, size, shared, codes, n, order, seed, text, counted);
+}
+"""
+
+
+class KernelError(RuntimeError):
+    """What a kernel did that it must not do."""
+
+
+@functools.cache
+def compiler():
+    """The C++ compiler, or None: $CXX, g++ or clang++."""
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))), None)
+
+
+def available():
+    """Can kernels run here?"""
+    return compiler() is not None
+
+
+_order, _seed = "forward", 0
+
+
+@contextmanager
+def thread_order(order, seed=0):
+    """with thread_order("shuffled", 3): in which order a block's threads (and, backwards, the blocks) take their turns. A
+    kernel that is right gives the same in every one: "forward", "backward", "shuffled"."""
+    global _order, _seed
+    before, (_order, _seed) = (_order, _seed), (order, seed)
+    if order not in ORDERS:
+        raise ValueError(f"an order of threads is one of {', '.join(ORDERS)}, not {order!r}")
+    try:
+        yield
+    finally:
+        _order, _seed = before
+
+
+def poisoned(shape, dtype=np.float32):
+    """An array to be written by a kernel: NaN, or for integers and bytes all bits set, where it leaves it unwritten."""
+    out = np.empty(shape, dtype)
+    out.reshape(-1).view(np.uint8)[...] = 0xff
+    return out
+
+
+class RawModule:
+    """The interface of cupy.RawModule, as far as kernels.py needs it."""
+
+    def __init__(self, *, code, options=(), name_expressions=()):
+        self.code, self.options = code, tuple(options)
+
+    def get_function(self, name):
+        return Kernel(name, self.code, self.options)
+
+
+class Kernel:
+    """One compiled kernel: kernel(grid, block, arguments, shared_mem=bytes)."""
+    max_dynamic_shared_size_bytes = 48 << 10
+
+    def __init__(self, name, code, options):
+        code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
+        text = f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
+        self.name = name
+        self.run = ctypes.CDLL(str(compiled(text, options))).emulator_launch
+        self.counted = {}                              # of the last launch: how often threads came to a barrier, …
+
+    def __call__(self, grid, block, arguments, *, shared_mem=0):
+        limit = self.max_dynamic_shared_size_bytes
+        if shared_mem > limit:
+            raise KernelError(f"{self.name}: {shared_mem} bytes of shared memory a block, and {limit} were allowed")
+        guarded = [Guarded(a) if isinstance(a, np.ndarray) else None for a in arguments]
+        values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
+        codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
+                          for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
+        size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(512), np.zeros(3, np.int64)
+        pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
+        failed = self.run(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text,
+                          pointer(counted))
+        self.counted = dict(zip(("barriers", "exchanges", "atomics"), counted.tolist()))
+        if failed:
+            message = text.value.decode()
+            raise (TypeError if message.startswith(("argument", "the kernel takes")) else KernelError)(f"{self.name}: {message}")
+        for i, g in enumerate(guarded):
+            if g:
+                g.give_back(f"{self.name}: argument {i}")
+
+
+class Guarded:
+    """A copy of an array between guards, which a kernel that writes beside it damages."""
+
+    def __init__(self, array):
+        self.array = array
+        room = np.full(array.nbytes + 2 * GUARD + 64, 0xff, np.uint8)              # read beside it: NaN
+        start = GUARD + -(room.ctypes.data + GUARD) % 64
+        self.data, self.before, self.after = room[start:start + array.nbytes], room[:start], room[start + array.nbytes:]
+        self.data[...] = array.reshape(-1).view(np.uint8)
+        self.address = self.data.ctypes.data
+
+    def give_back(self, who):
+        for guard, where in ((self.before, "before the start"), (self.after, "past the end")):
+            if (guard != 0xff).any():
+                raise KernelError(f"{who}, shape {self.array.shape}: something was written {where}")
+        self.array.reshape(-1).view(np.uint8)[...] = self.data
+
+
+@functools.cache
+def compiled(text, options):
+    """The shared object of a text: from the cache on disk, or compiled into it, whole or not at all."""
+    if not available():
+        raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
+    folders = [o[2:] for o in options if o.startswith("-I")]
+    included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
+    key = hashlib.sha256(b"\0".join([compiler().encode(), text.encode(), *included])).hexdigest()[:32]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{os.getuid()}") / "kernels"
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / f"{key}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
+            source.write_text(text, encoding="utf-8")
+            command = [compiler(), "-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-w", f"-I{HEADER.parent}",
+                       *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise KernelError(f"the kernel does not compile:\n{done.stderr[:2000]}")
+            built.replace(target)
+    return target
