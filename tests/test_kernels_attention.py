@@ -203,7 +203,8 @@ def test_planted_mistakes_are_seen(name, tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "OPTIONS", ("-std=c++17", f"-I{tmp_path}"))
     kernels.function.cache_clear()
     try:
-        with pytest.raises((AssertionError, emulator.KernelError)):
+        with pytest.raises((AssertionError, emulator.KernelError)) as caught:
             check_all(np, file)
+        assert "does not compile" not in str(caught.value)
     finally:
         kernels.function.cache_clear()

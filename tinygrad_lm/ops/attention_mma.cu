@@ -44,11 +44,12 @@ template <> __device__ inline unsigned pack<bf16_t>(float low, float high) {
 template <bool across, typename F> __device__ inline void load_matrices(unsigned (&r)[4], const F* row) {
 #ifdef EMULATOR
     int lane = threadIdx.x % 32, down = lane / 4, along = 2 * (lane % 4);
-    auto row_of = [&](int i) { return (const F*)__shfl_sync(FULL, (unsigned long long)row, i); };
-    for (int m = 0; m < 8 * 4; m += 8) {
-        const F* first = across ? row_of(m + along) + down : row_of(m + down) + along;
-        const F* second = across ? row_of(m + along + 1) + down : first + 1;
-        r[m / 8] = first->bits | unsigned(second->bits) << 16;
+    const F* rows[32];                                     // what each lane gave
+    emulator::exchange(FULL, &row, rows, sizeof row, __LINE__);
+    for (int m = 0; m < 4; m++) {
+        F low = across ? rows[8 * m + along][down] : rows[8 * m + down][along];
+        F high = across ? rows[8 * m + along + 1][down] : rows[8 * m + down][along + 1];
+        r[m] = low.bits | unsigned(high.bits) << 16;
     }
 #else
     unsigned address;                                      // within shared memory
