@@ -11,7 +11,7 @@ from ..kernels import fits_kernel, launch
 # below 64 KiB of shared memory.
 FORWARD = {16: (64, 64), 32: (64, 64), 64: (64, 64), 128: (64, 32)}
 BACKWARD = {16: (64, 32), 32: (64, 32), 64: (64, 32), 128: (32, 16)}
-MMA = {32: (2, 64), 64: (2, 64), 128: (1, 64)}           # stripes of 16 queries a warp, keys at a time
+MMA = {32: (2, 64), 64: (2, 32), 128: (1, 32)}           # stripes of 16 queries a warp, keys at a time
 PAD, THREADS, MMA_WARPS = 4, 256, 4
 
 STORAGE = {"float32": "float", "float16": "half_t", "uint16": "bf16_t"}  # NumPy has no bfloat16: its bits travel as uint16

@@ -43,17 +43,13 @@ template <> __device__ inline unsigned pack<bf16_t>(float low, float high) {
 // each matrix numbers 2 (l%4) and the next of row l/4; of its transpose, with `across`: what mma takes as b.
 template <bool across, typename F> __device__ inline void load_matrices(unsigned (&r)[4], const F* row) {
 #ifdef EMULATOR
-    int lane = threadIdx.x % 32;
-    unsigned long long address = (unsigned long long)row;
+    int lane = threadIdx.x % 32, down = lane / 4, along = 2 * (lane % 4);
+    const F* rows[32];                                     // what each lane gave
+    emulator::exchange(FULL, &row, rows, sizeof row, __LINE__);
     for (int m = 0; m < 4; m++) {
-        const F* two[2];                                   // where the two numbers stand
-        for (int e = 0; e < 2; e++) {
-            int from = across ? 2 * (lane % 4) + e : lane / 4, at = across ? lane / 4 : 2 * (lane % 4) + e;
-            unsigned low = __shfl_sync(FULL, unsigned(address), 8 * m + from);
-            unsigned high = __shfl_sync(FULL, unsigned(address >> 32), 8 * m + from);
-            two[e] = (const F*)(low | (unsigned long long)high << 32) + at;
-        }
-        r[m] = two[0]->bits | unsigned(two[1]->bits) << 16;
+        F low = across ? rows[8 * m + along][down] : rows[8 * m + down][along];
+        F high = across ? rows[8 * m + along + 1][down] : rows[8 * m + down][along + 1];
+        r[m] = low.bits | unsigned(high.bits) << 16;
     }
 #else
     unsigned address;                                      // within shared memory
@@ -185,7 +181,7 @@ __device__ void forward(const F* q, const F* k, const F* v, F* y, float* lse, lo
 // ---- kernels: as in attention.cu, D being the head size itself ----------------------------------------------------------
 
 template <typename F, int D, int R, int N>
-__global__ void __launch_bounds__(THREADS) attention_forward_mma(
+__global__ void __launch_bounds__(THREADS, 2) attention_forward_mma(
         const F* q, const F* k, const F* v, const int* lengths, F* y, float* lse,
         int H, int K, int T, int S, int causal, float scale) {
     long long head = (long long)blockIdx.z * H + blockIdx.y, key_head = (long long)blockIdx.z * K + blockIdx.y / (H / K);
@@ -194,7 +190,7 @@ __global__ void __launch_bounds__(THREADS) attention_forward_mma(
 }
 
 template <typename F, int D, int R, int N>
-__global__ void __launch_bounds__(THREADS) qkv_attention_forward_mma(
+__global__ void __launch_bounds__(THREADS, 2) qkv_attention_forward_mma(
         const F* qkv, F* y, float* lse, int H, int T, float scale) {
     int C = H * D, h = blockIdx.y;
     long long tokens = (long long)blockIdx.z * T;

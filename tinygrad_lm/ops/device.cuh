@@ -71,3 +71,45 @@ __device__ inline float block_max(float x, float* scratch) {
     __syncthreads();
     return most;
 }
+
+// Tensor cores: d (16 × 8, float32) += a (16 × 16) b (16 × 8), of T = half_t or bf16_t, by the 32 lanes of a warp together.
+// Lane l holds, with r = l/4 and c = 2 (l%4), two numbers a register, the first in its lower half:
+//   a: row r columns c, c+1 · row r+8, the same columns · row r columns c+8, c+9 · row r+8, these columns
+//   b: rows c, c+1 of column r · rows c+8, c+9 of it        d: row r columns c, c+1 · row r+8, the same columns
+#ifdef EMULATOR
+template <typename T> __device__ inline void mma_16x8x16(float d[4], const unsigned a[4], const unsigned b[2]) {
+    struct Fragments { unsigned a[4], b[2]; } mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
+    emulator::exchange(FULL, &mine, all, sizeof mine, __LINE__);
+    auto number = [](unsigned two, int which) {
+        T x{(unsigned short)(two >> 16 * which)};
+        return load(&x);
+    };
+    int lane = threadIdx.x % 32;
+    for (int i = 0; i < 4; i++) {
+        int row = lane / 4, low = i / 2, column = 2 * (lane % 4) + i % 2;
+        for (int k = 0; k < 16; k++)
+            d[i] += number(all[row * 4 + k % 8 / 2].a[k / 8 * 2 + low], k % 2) * number(all[column * 4 + k % 8 / 2].b[k / 8], k % 2);
+    }
+}
+#else
+#define MMA(shape, type, A, B) asm volatile( \
+    "mma.sync.aligned." shape ".row.col.f32." type "." type ".f32 {%0, %1, %2, %3}, " A ", " B ", {%0, %1, %2, %3};" \
+    : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+template <typename T> __device__ void mma_16x8x16(float d[4], const unsigned a[4], const unsigned b[2]);
+template <> __device__ inline void mma_16x8x16<half_t>(float d[4], const unsigned a[4], const unsigned b[2]) {
+#if __CUDA_ARCH__ >= 800
+    MMA("m16n8k16", "f16", "{%4, %5, %6, %7}", "{%8, %9}");
+#else                                                      // sm_75 takes 8 of the 16 terms at a time
+    MMA("m16n8k8", "f16", "{%4, %5}", "{%8}");
+    MMA("m16n8k8", "f16", "{%6, %7}", "{%9}");
+#endif
+}
+template <> __device__ inline void mma_16x8x16<bf16_t>(float d[4], const unsigned a[4], const unsigned b[2]) {
+#if __CUDA_ARCH__ >= 800
+    MMA("m16n8k16", "bf16", "{%4, %5, %6, %7}", "{%8, %9}");
+#else
+    __trap();                                              // sm_75 has no bfloat16: nobody launches this there
+#endif
+}
+#undef MMA
+#endif
