@@ -12,22 +12,22 @@
 // sort 8192 numbers moves less than a megabyte.
 #include "device.cuh"
 
-#define STRANDS 8
+constexpr int strands = 8;
 
 template <typename T>
 __global__ void embedding_backward(const T* dy, const int* order, const int* tokens, T* dw, int N, int C) {
-    __shared__ float sums[STRANDS][32];
+    __shared__ float sums[strands][32];
     int start = blockIdx.x, token = tokens[start];
     if (start > 0 && tokens[start - 1] == token) return;   // not where a run starts; the whole block agrees
     int lane = threadIdx.x, strand = threadIdx.y, column = blockIdx.y * 32 + lane;
     float sum = 0.0f;
     if (column < C)
-        for (int i = start + strand; i < N && tokens[i] == token; i += STRANDS)
+        for (int i = start + strand; i < N && tokens[i] == token; i += strands)
             sum += load(dy + (long long)order[i] * C + column);
     sums[strand][lane] = sum;
     __syncthreads();
     if (strand == 0 && column < C) {
-        for (int s = 1; s < STRANDS; s++) sum += sums[s][lane];
+        for (int s = 1; s < strands; s++) sum += sums[s][lane];
         store(dw + (long long)token * C + column, sum);
     }
 }
