@@ -1,5 +1,6 @@
 """How many examples a property is tried on: always the same ones, so that a failure comes back when it is run again."""
 import os
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -23,6 +24,7 @@ def launched_kernels_are_named():
     """What a test launches is what tests/test_nvrtc.py compiles: the source names it in a line `// instances: …`."""
     compiled = kernels.function
 
+    @cache
     def function(xp, file, kernel):
         path = kernels.FOLDER / file
         assert kernel in instances(path.read_text(encoding="utf-8")), \
@@ -31,3 +33,12 @@ def launched_kernels_are_named():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "function", function)
         yield
+
+
+@pytest.fixture(scope="session")
+def xp():
+    """CuPy, for tests marked `gpu`, on a machine with a GPU."""
+    from tinygrad_lm import backend
+    if backend.why_no_cuda():
+        pytest.skip(backend.why_no_cuda())
+    return backend.cuda()
