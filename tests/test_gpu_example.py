@@ -1,0 +1,23 @@
+"""The example that steps through a kernel runs, and shows what it says."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinygrad_lm import emulator
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(not emulator.available(), reason="no C++ compiler")
+def test_a_kernel_step_by_step():
+    out = subprocess.run([sys.executable, "examples/gpu_kernel_on_cpu.py"], cwd=ROOT, capture_output=True, text=True, check=True,
+                         encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}).stdout
+    lines = {line[:34].strip(): line[34:].split() for line in out.splitlines()}
+    assert lines["before the first barrier"] == ["5.00", "3.00", "5.00", "8.00", "9.00", "9.00", "9.00", "6.00"]
+    assert "reads of global memory: 16, of shared memory: 52; a thread waited at barriers 9 times" in out
+    verdicts = [line for line in out.splitlines() if "with barriers:" in line]
+    assert len(verdicts) == 3 and all("with barriers: right" in line for line in verdicts)
+    assert any("without: WRONG" in line for line in verdicts)
