@@ -45,3 +45,8 @@ __global__ void clip(float* g, const float* norm, float max_norm, int n) {
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
         g[i] *= scale;
 }
+
+// instances: adamw
+// instances: clip
+// instances: norm_of_parts
+// instances: sum_of_squares

@@ -343,3 +343,22 @@ __global__ void __launch_bounds__(THREADS) qkv_attention_query_gradients(
                                 side_by_side(qkv, 2, 3, H, T, size), side_by_side(dy, 0, 1, H, T, size),
                                 lse + head, delta + head, side_by_side(dqkv, 0, 3, H, T, size), h, h, z);
 }
+
+// instances: attention_delta<bf16_t>, attention_delta<float>, attention_delta<half_t>
+// instances: attention_forward<float, 128, 64, 32>, attention_forward<float, 16, 64, 64>
+// instances: attention_forward<float, 32, 64, 64>, attention_forward<float, 64, 64, 64>
+// instances: attention_forward<half_t, 32, 64, 64>
+// instances: attention_key_gradients<bf16_t, 64, 64, 32>, attention_key_gradients<float, 128, 32, 16>
+// instances: attention_key_gradients<float, 16, 64, 32>, attention_key_gradients<float, 32, 64, 32>
+// instances: attention_key_gradients<float, 64, 64, 32>, attention_key_gradients<half_t, 128, 32, 16>
+// instances: attention_key_gradients<half_t, 32, 64, 32>, attention_key_gradients<half_t, 64, 64, 32>
+// instances: attention_query_gradients<bf16_t, 64, 64, 32>, attention_query_gradients<float, 128, 32, 16>
+// instances: attention_query_gradients<float, 16, 64, 32>, attention_query_gradients<float, 32, 64, 32>
+// instances: attention_query_gradients<float, 64, 64, 32>, attention_query_gradients<half_t, 128, 32, 16>
+// instances: attention_query_gradients<half_t, 32, 64, 32>, attention_query_gradients<half_t, 64, 64, 32>
+// instances: qkv_attention_forward<float, 32, 64, 64>, qkv_attention_forward<float, 64, 64, 64>
+// instances: qkv_attention_forward<half_t, 64, 64, 64>
+// instances: qkv_attention_key_gradients<float, 32, 64, 32>, qkv_attention_key_gradients<float, 64, 64, 32>
+// instances: qkv_attention_key_gradients<half_t, 64, 64, 32>
+// instances: qkv_attention_query_gradients<float, 32, 64, 32>, qkv_attention_query_gradients<float, 64, 64, 32>
+// instances: qkv_attention_query_gradients<half_t, 64, 64, 32>

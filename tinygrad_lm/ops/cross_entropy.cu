@@ -77,3 +77,7 @@ __global__ void cross_entropy_backward(const T* gradient, const float* dy, const
     long long start = (long long)blockIdx.x * V;
     for (int v = threadIdx.x; v < V; v += blockDim.x) store(dlogits + start + v, scale * load(gradient + start + v));
 }
+
+// instances: cross_entropy_backward<bf16_t>, cross_entropy_backward<float>, cross_entropy_backward<half_t>
+// instances: cross_entropy_forward<bf16_t>, cross_entropy_forward<float>, cross_entropy_forward<half_t>
+// instances: cross_entropy_total

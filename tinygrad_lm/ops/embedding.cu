@@ -31,3 +31,5 @@ __global__ void embedding_backward(const T* dy, const int* order, const int* tok
         store(dw + (long long)token * C + column, sum);
     }
 }
+
+// instances: embedding_backward<bf16_t>, embedding_backward<float>, embedding_backward<half_t>
