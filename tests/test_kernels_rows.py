@@ -1,4 +1,6 @@
 """Softmax, norms and bias+GELU written in CUDA C equal their NumPy versions, forward and backward, run by the emulator."""
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -14,7 +16,7 @@ storages = st.sampled_from(sorted(TOLERANCE))
 columns = st.sampled_from([1, 2, 3, 8, 31, 32, 33, 36, 40, 128, 130, 1024, 1028, 1032, 1100])
 heights = st.sampled_from([1, 2, 7, 8, 9])
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=10, deadline=None)
+few = settings(max_examples=8, deadline=None)
 
 
 def narrow(x, storage):
@@ -31,7 +33,8 @@ def widen(x):
 
 def near(ours, theirs, storage):
     ours, bound = widen(ours), TOLERANCE[storage]
-    np.testing.assert_allclose(ours, theirs, rtol=bound, atol=bound * max(1, np.abs(theirs[np.isfinite(theirs)]).max(initial=0)))
+    np.testing.assert_allclose(ours, theirs, rtol=bound,
+                               atol=bound * max(1, np.abs(theirs[np.isfinite(theirs)]).max(initial=0)))
 
 
 def some(seed, *shapes, storage):
@@ -72,7 +75,8 @@ def test_softmax_of_large_scores_does_not_overflow():
 
 @few
 @given(st.sampled_from([(1, 1, 1, 1), (2, 2, 3, 5), (2, 1, 9, 40), (1, 2, 4, 33), (2, 1, 2, 1032)]), storages, seeds,
-       st.sampled_from([None, (1, 1, 1, 0), (0, 1, 1, 0), (0, 0, 1, 1), (1, 1, 0, 0), (0, 0, 0, 0)]), st.booleans(), st.booleans())
+       st.sampled_from([None, (1, 1, 1, 0), (0, 1, 1, 0), (0, 0, 1, 1), (1, 1, 0, 0), (0, 0, 0, 0)]),
+       st.booleans(), st.booleans())
 def test_masked_softmax(shape, storage, seed, ones, causal, padded):
     x, dy, x_, dy_ = some(seed, shape, shape, storage=storage)
     rng = np.random.default_rng(seed)
@@ -88,15 +92,16 @@ def test_masked_softmax(shape, storage, seed, ones, causal, padded):
 
 
 @few
-@given(heights, columns, storages, seeds, st.sampled_from(["layer", "no bias", "rms"]), st.lists(st.booleans(), min_size=3, max_size=3))
+@given(heights, columns, storages, seeds, st.sampled_from(["layer", "no bias", "rms"]),
+       st.lists(st.booleans(), min_size=3, max_size=3))
 def test_norms(rows, C, storage, seed, kind, needs):
     x, w, b, dy, x_, w_, b_, dy_ = some(seed, (rows, C), (C,), (C,), (rows, C), storage=storage)
     if kind == "rms":
-        ours, theirs, back = norm.rms_norm_kernel_forward(x, w, eps=0.1), norm.rms_norm_forward(x_, w_, eps=0.1), norm.rms_norm_backward
-    elif kind == "layer":
-        ours, theirs, back = norm.layer_norm_kernel_forward(x, w, b, eps=0.1), norm.layer_norm_forward(x_, w_, b_, eps=0.1), norm.layer_norm_backward
+        ours, theirs = norm.rms_norm_kernel_forward(x, w, eps=0.1), norm.rms_norm_forward(x_, w_, eps=0.1)
     else:
-        ours, theirs, back = norm.layer_norm_kernel_forward(x, w, eps=0.1), norm.layer_norm_forward(x_, w_, eps=0.1), norm.layer_norm_backward
+        b, b_ = (b, b_) if kind == "layer" else (None, None)
+        ours, theirs = norm.layer_norm_kernel_forward(x, w, b, eps=0.1), norm.layer_norm_forward(x_, w_, b_, eps=0.1)
+    back = norm.rms_norm_backward if kind == "rms" else norm.layer_norm_backward
     near(ours[0], theirs[0], storage)
     needs = tuple(needs if kind == "layer" else needs[:2])
     grads, grads_ = back(dy, ours[1], needs), back(dy_, theirs[1], needs)
@@ -111,7 +116,8 @@ def test_norms(rows, C, storage, seed, kind, needs):
 def test_a_large_mean_costs_the_variance_no_digits():
     x = np.float32(4096 + np.random.default_rng(0).integers(-2, 3, (2, 64)))
     one = np.ones(64, np.float32)
-    np.testing.assert_allclose(norm.layer_norm_kernel_forward(x, one)[0], norm.layer_norm_forward(np.float64(x), one)[0], atol=1e-3)
+    np.testing.assert_allclose(norm.layer_norm_kernel_forward(x, one)[0],
+                               norm.layer_norm_forward(np.float64(x), one)[0], atol=1e-3)
 
 
 def test_norm_gradients_repeat_to_the_bit_over_many_rows():
@@ -165,3 +171,47 @@ def test_no_rows_need_no_launch():
 def test_float64_is_refused():
     with pytest.raises(TypeError, match="float64"):
         sm.softmax_kernel_forward(np.zeros((2, 3)))
+
+
+PLANTED = {                                                # what each mistake replaces, in which file
+    "none": ("softmax.cu", "", ""),
+    "no shift": ("softmax.cu", "float shift = shift_of(o.most), scale = 1", "float shift = 0, scale = 1"),
+    "the last partial round of the team is left out": ("softmax.cu", "i < cols;", "i + TEAM * N <= cols;"),
+    "a team one past the last row does not leave": ("softmax.cu", "if (row >= rows)", "if (row > rows)"),
+    "no barrier before the warps' sums are read": ("rows.cuh", "= sum;\n    __syncthreads();", "= sum;"),
+    "no barrier in the block's sum": ("device.cuh", "= x;\n    __syncthreads();", "= x;"),
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_planted_mistakes_are_caught(mistake, tmp_path, monkeypatch):
+    file, right, wrong = PLANTED[mistake]
+    for path in kernels.FOLDER.glob("*.cu*"):
+        shutil.copy(path, tmp_path)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert right in text
+    if right:
+        (tmp_path / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    monkeypatch.setattr(kernels, "OPTIONS", ("-std=c++17", f"-I{tmp_path}"))
+    kernels.function.cache_clear()
+    try:
+        assert all(map(holds, emulator.ORDERS)) == (mistake == "none")
+    finally:
+        kernels.function.cache_clear()
+
+
+def holds(order):
+    """Do softmax of short and of long rows and the norm's weights come out right with the threads in this order?"""
+    x, long, w, x_, long_, w_ = some(0, (9, 33), (2, 1028), (33,), storage="float32")
+    x, x_ = x + 100, x_ + 100
+    try:
+        with emulator.thread_order(order):
+            near(sm.softmax_kernel_forward(x)[0], sm.softmax_forward(x_)[0], "float32")
+            near(sm.softmax_kernel_forward(long)[0], sm.softmax_forward(long_)[0], "float32")
+            kept = norm.layer_norm_kernel_forward(x, w)[1]
+            near(norm.layer_norm_backward(x, kept, (False, True))[1],
+                 norm.layer_norm_backward(x_, norm.layer_norm_forward(x_, w_)[1], (False, True))[1], "float32")
+    except (AssertionError, emulator.KernelError):
+        return False
+    return True

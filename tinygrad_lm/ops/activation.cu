@@ -3,8 +3,12 @@
 // A thread holds N neighbours, a block 256 N; nothing is shared. Forward keeps dy/dx in place of x, as the NumPy version
 // does: the exponential is taken once.
 //
-// Bytes moved, s a number's size: forward 3 s rows cols (x, y, slope), backward 3 s rows cols (dy, slope, dx), db another
-// 2 s rows cols: in float32 at 8192 × 4096 403, 403 and 268 MB, at a copy bandwidth of 4 TB/s no less than 101, 101 and 67 µs.
+// Bytes moved, s bytes each: forward 3 s rows cols (x, y, slope), backward 3 s rows cols (dy, slope, dx), db 2 s more:
+// in float32 at 8192 × 4096 403, 403 and 268 MB, at a copy bandwidth of 4 TB/s no less than 101, 101 and 67 µs.
+//
+// instances: gelu_tanh_forward<float, 1|4, true|false>, gelu_tanh_forward<half_t|bf16_t, 1|8, true|false>
+// instances: gelu_tanh_backward<float, 1|4>, gelu_tanh_backward<half_t|bf16_t, 1|8>
+// instances: gelu_tanh_backward_b<float|half_t|bf16_t>, sum_partials<float|half_t|bf16_t>
 #include "rows.cuh"
 
 #define ROOT_2_PI 0.7978845608028654f

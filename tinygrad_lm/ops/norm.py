@@ -100,11 +100,11 @@ def _kernel_forward(x, w, b, eps, *, centred):
     x, w = dense(x), dense(w, like=x)
     rows, C = x.size // max(x.shape[-1], 1), x.shape[-1]
     y, rstd = xp.empty_like(x), xp.empty((rows,), np.float32)
-    mean = xp.empty((rows,), np.float32) if centred else None
+    mean = xp.empty((rows if centred else 1,), np.float32)          # RMS norm leaves it unwritten
     launch_rows("norm.cu", "norm_forward",
-                (x, w, w if b is None else dense(b, like=x), y, mean if centred else rstd, rstd, np.float32(eps)),
+                (x, w, w if b is None else dense(b, like=x), y, mean, rstd, np.float32(eps)),
                 (rows, C), options=(_flag(centred), _flag(b is not None)))
-    return y, Kept(x, w, mean, rstd)
+    return y, Kept(x, w, mean if centred else None, rstd)
 
 
 def norm_kernel_backward(dy, saved, needs):
@@ -122,7 +122,7 @@ def norm_kernel_backward(dy, saved, needs):
         bias = needs[2:] == (True,)
         P = parts_of(rows)
         dw = xp.zeros((P, C), np.float32)
-        db = xp.zeros((P, C), np.float32) if bias else dw
+        db = xp.zeros((P, C), np.float32) if bias else xp.zeros((1, 1), np.float32)
         if rows * C:
             launch("norm.cu", f"norm_backward_w<{STORAGE[x.dtype.name]}, {_flag(centred)}, {_flag(bias)}>", (-(-C // 32), P),
                    (32, 8), (dy, x, mean, rstd, dw, db, np.int32(rows), np.int32(C)))

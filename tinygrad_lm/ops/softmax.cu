@@ -4,8 +4,14 @@
 // The first pass finds maximum and sum together (Milakov and Gimelshein 2018 [ONLINE]): when the maximum grows, the sum so
 // far is rescaled. The second pass reads the row again, which by then lies in the cache.
 //
-// Bytes moved, s a number's size: forward 2 s rows cols (x, y), backward 3 s rows cols (dy, y, dx): in float32 at 8192 × 4096
+// Bytes moved, s bytes each: forward 2 s rows cols (x, y), backward 3 s rows cols (dy, y, dx): in float32 at 8192 × 4096
 // 268 and 403 MB, at a copy bandwidth of 4 TB/s no less than 67 and 101 µs.
+//
+// instances: softmax_forward<float, 32|256, 1|4>, softmax_forward<half_t|bf16_t, 32|256, 1|8>
+// instances: log_softmax_forward<float, 32|256, 1|4>, log_softmax_forward<half_t|bf16_t, 32|256, 1|8>
+// instances: masked_softmax_forward<float, 32|256, 1|4>, masked_softmax_forward<half_t|bf16_t, 32|256, 1|8>
+// instances: softmax_backward<float, 32|256, 1|4>, softmax_backward<half_t|bf16_t, 32|256, 1|8>
+// instances: log_softmax_backward<float, 32|256, 1|4>, log_softmax_backward<half_t|bf16_t, 32|256, 1|8>
 #include "rows.cuh"
 
 struct Online {                                            // of what a thread has seen:
