@@ -85,6 +85,16 @@ def test_astype(x):
     np.testing.assert_array_equal(y.data, x.astype(np.float32))
 
 
+@given(array())
+def test_to(x):
+    """To another type, and to where it is already; to another device: tests/test_device.py."""
+    x64 = Tensor(x, True)
+    assert x64.to("cpu") is x64.to(np.float64) is x64
+    y = x64.to("float32")
+    y.backward(np.full(y.shape, 0.5))
+    assert y.dtype == np.float32 and x64.grad.dtype == np.float64 and (x64.grad == 0.5).all()
+
+
 @given(array(values=lattice(0)))
 def test_equal_ones_share_the_gradient(x):
     for f in F.maximum, F.minimum:

@@ -1,6 +1,7 @@
 """Where arrays live and how their memory is kept: the code follows the data it is given."""
 import ctypes
 import functools
+import importlib
 import os
 import sys
 
@@ -16,6 +17,106 @@ def array_module(x):
 def to_host(x):
     """`x` as a NumPy array on the host; no copy where it is one already."""
     return np.asarray(x) if array_module(x) is np else x.get()
+
+
+# ---- devices: "cpu", where arrays are NumPy's, and "cuda", where they are CuPy's ------------------------------------
+
+DEVICES = ("cpu", "cuda")
+
+
+def device_of(x):
+    """Where the array `x` lives: "cpu" or "cuda"."""
+    return "cpu" if array_module(x) is np else "cuda"
+
+
+def to_device(x, device):
+    """The array (or list, or number) `x` on `device`; no copy where it is there already."""
+    if device == "cpu":
+        return to_host(x)
+    if device != "cuda":
+        raise ValueError(f'a device is "cpu" or "cuda", not {device!r}')
+    return cuda().asarray(x)
+
+
+def beside(x, other):
+    """`x` where `other` lives: an explicit move, for numbers without a gradient (token ids, masks)."""
+    return to_device(x, device_of(other))
+
+
+def cuda_is_available():
+    """Is there a GPU that this process can use? False, and never an error, without CuPy or without a driver."""
+    return why_no_cuda() is None
+
+
+@functools.cache
+def why_no_cuda():
+    """What keeps this process on the CPU, in one sentence; None where nothing does."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        return 'CuPy is not installed, so everything runs on the CPU: pip install "tinygrad_lm[cuda12]" (or [cuda13], ' \
+               "for a driver that knows CUDA 13) brings it"
+    if not cupy.is_available():
+        return "CuPy is installed, but finds no GPU with a driver that it can use, so everything runs on the CPU: see what " \
+               "`nvidia-smi` says"
+    return None
+
+
+@functools.cache
+def cuda():
+    """CuPy, made ready: out of memory, it says how much was asked for and how much was free."""
+    if why_no_cuda() is not None:
+        raise RuntimeError(why_no_cuda())
+    cupy = sys.modules["cupy"]
+    importlib.import_module("cupyx")                      # scatter_add lives there
+    pool = cupy.get_default_memory_pool()
+
+    def allocate(size):
+        try:
+            return pool.malloc(size)
+        except cupy.cuda.memory.OutOfMemoryError:
+            free, total = cupy.cuda.runtime.memGetInfo()
+            free += pool.free_bytes()                     # what the pool keeps for the next array is ours as well
+        raise MemoryError(f"the GPU is out of memory: {size / 2**20:,.1f} MiB more were asked for, {free / 2**20:,.1f} of "
+                          f"its {total / 2**20:,.1f} MiB were free: take a smaller batch, a shorter block or a smaller model")
+
+    cupy.cuda.set_allocator(allocate)
+    return cupy
+
+
+def cuda_loaded():
+    """Can there be arrays of the GPU at all? Where not, nothing needs to be looked at."""
+    return sys.modules.get("cupy") is not None
+
+
+def check_one_device(name, values):
+    """Refuse an operation whose arrays (others are not looked at) lie on two devices."""
+    cupy = sys.modules["cupy"]
+    arrays = []
+    for value in values:
+        arrays += [a for a in (value if isinstance(value, tuple) else (value,)) if isinstance(a, (np.ndarray, cupy.ndarray))]
+    if len({type(a) is np.ndarray for a in arrays}) == 2:
+        places = " and ".join(f"{a.shape} on {device_of(a)}" for a in arrays)
+        raise TypeError(f'{name} of arrays on two devices, {places}: move one, e.g. with .to("cuda") or .to("cpu")')
+
+
+def capturing(x):
+    """Is what happens to `x` now being recorded into a CUDA graph (graph.py), so that no value can be read?"""
+    xp = array_module(x)
+    return xp is not np and xp.cuda.get_current_stream().is_capturing()
+
+
+def random(rng, x):
+    """Numbers in [0, 1), float32, of the shape and on the device of `x`, drawn from the NumPy generator `rng`.
+
+    On a GPU they come from a generator of its own, made anew for each array from one integer that `rng` draws: so `rng`'s
+    state alone, which checkpoints keep, says what follows.
+    """
+    xp = array_module(x)
+    if xp is np:
+        return rng.random(x.shape, dtype=np.float32)
+    seed = int(rng.integers(2**63))
+    return xp.random.Generator(xp.random.Philox4x3210(seed)).random(x.shape, dtype=np.float32)
 
 
 def scatter_add(target, index, values):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .backend import to_host
+
 FORMAT = "tinygrad_lm 1"
 
 
@@ -16,7 +18,7 @@ def save(path, tensors, meta):
     """Write {name: array} and `meta` (anything JSON can hold) so that a crash leaves the old file or the new one whole."""
     from safetensors.numpy import save as to_bytes
     path = Path(path)
-    data = to_bytes({name: np.asarray(a, order="C") for name, a in tensors.items()},
+    data = to_bytes({name: np.asarray(to_host(a), order="C") for name, a in tensors.items()},
                     metadata={"format": FORMAT, "meta": json.dumps(meta, ensure_ascii=False)})
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -4,8 +4,7 @@ A token is little work and a lot of weights. What the engine does around an oper
 the products wait for memory, not for arithmetic. So the model becomes a chain of few functions on arrays, whose weights lie
 as memory is read fastest. Tests hold the chain equal to the model.
 """
-import numpy as np
-
+from .backend import array_module, beside
 from .functional import raw
 from .ops.activation import gelu_tanh_forward
 from .ops.norm import layer_norm_forward, one_over_root
@@ -24,6 +23,7 @@ def decoder(model):
     g, b, eps = model.ln_f.weight.data, raw(model.ln_f.bias), model.ln_f.eps
 
     def read(token, cache):
+        token = beside(token, tokens)
         mask = cache.extend(None, len(token), 1)                                   # (B, S) or None
         x = tokens[token] + positions[cache.length if mask is None else mask.sum(-1) - 1]         # (B, C)
         for (qkv, n_head, mix, widen, narrow), past in zip(blocks, cache.layers):
@@ -45,7 +45,8 @@ def linear(layer, norm=None):
     w, c = layer.weight.data.T, 0 if layer.bias is None else layer.bias.data       # (I, O), (O,)
     if norm is not None:
         c = c if norm.bias is None else c + norm.bias.data @ w
-        w = np.multiply(norm.weight.data[:, None], w, order="C")
+        xp = array_module(w)
+        w = xp.ascontiguousarray(norm.weight.data[:, None] * w)
 
     def apply(x):
         y = (x if norm is None else standardised(x, norm.eps)) @ w
@@ -65,12 +66,13 @@ def standardised(x, eps):
 
 def attend(qkv, n_head, past, mask):
     """Attention of each sequence's new token to all so far, which it joins. qkv (B, 3C) -> (B, C)"""
+    xp = array_module(qkv)
     q, k, v = past.append(qkv[:, None], n_head)                                    # (B, H, 1, D), twice (B, H, S, D)
     p = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)                             # (B, H, 1, S)
     if mask is not None:
-        np.copyto(p, -np.inf, where=~mask[:, None, None])
+        xp.copyto(p, -xp.inf, where=~mask[:, None, None])
     p -= p.max(-1, keepdims=True)                                                  # finite: a token sees itself
-    np.exp(p, out=p)
+    xp.exp(p, out=p)
     y = p @ v
     y /= p.sum(-1, keepdims=True)
     return y.reshape(len(qkv), -1)                                                 # (B, H, 1, D) is (B, C) in memory

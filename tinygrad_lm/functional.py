@@ -3,9 +3,11 @@
 Inputs are tensors, arrays or numbers; results are tensors. Names and meanings are PyTorch's where it has one; axes are
 called `axis` and `keepdims` as in NumPy, and options are given by name.
 """
+import operator
+
 import numpy as np
 
-from .backend import array_module
+from .backend import DEVICES, array_module, beside, capturing, check_one_device, cuda_loaded, device_of
 from .ops import activation, attention, causal_attention as causal, cross_entropy as ce, dropout as drop
 from .ops import elementwise as ew, embedding as emb
 from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, shape as sh, softmax as sm
@@ -68,6 +70,17 @@ def astype(x, dtype):
     return _astype(x, dtype=np.dtype(dtype))
 
 
+_move = op(sh.move_forward, sh.move_backward)
+
+
+def to(x, where):
+    """x on the device "cpu" or "cuda", or in the floating-point type `where`; x itself where it is so already. The
+    gradient comes back to x's device and type."""
+    if isinstance(where, str) and where.partition(":")[0] in DEVICES:
+        return x if device_of(raw(x)) == where else _move(x, device=where)
+    return x if raw(x).dtype == np.dtype(where) else astype(x, where)
+
+
 # ---- many numbers become one ----------------------------------------------------------------------------------------
 
 _sum = op(rd.sum_forward, rd.sum_backward)
@@ -103,7 +116,7 @@ def var(x, *, axis=None, keepdims=False, correction=1):
     """Σ(x − mean)² / (n − correction): the sample variance by default, as in PyTorch (NumPy's default is 0)."""
     centred = x - mean(x, axis=axis, keepdims=True)
     squares = sum(centred * centred, axis=axis, keepdims=keepdims)
-    n = raw(x).size // np.maximum(raw(squares).size, 1)
+    n = raw(x).size // (raw(squares).size or 1)
     if n <= correction:
         raise ValueError(f"the variance of {n} element(s) with correction={correction} divides by {n - correction}")
     return squares / int(n - correction)
@@ -112,7 +125,7 @@ def var(x, *, axis=None, keepdims=False, correction=1):
 def logsumexp(x, *, axis=-1, keepdims=False):
     """log Σ exp(x), shifted by the maximum, which cancels, so that exp cannot overflow."""
     peak = raw(x).max(axis=axis, keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, 0) if array_module(peak) is np else peak
+    peak = array_module(peak).where(array_module(peak).isfinite(peak), peak, 0)
     y = log(sum(exp(x - peak), axis=axis, keepdims=True)) + peak
     return y if keepdims else squeeze(y, axis)
 
@@ -219,7 +232,7 @@ _embedding = op(emb.embedding_forward, emb.embedding_backward)
 def getitem(x, index):
     """x[index], with NumPy's basic and advanced indexing."""
     parts = index if isinstance(index, tuple) else (index,)
-    parts = tuple(int(i) if isinstance(i, np.integer) else np.asarray(i) if isinstance(i, list) else raw(i)
+    parts = tuple(int(i) if isinstance(i, np.integer) else beside(i, raw(x)) if isinstance(i, list) else raw(i)
                   for i in parts)
     return _getitem(x, index=parts)
 
@@ -236,17 +249,18 @@ def take(x, index, *, axis):
 
 
 def embedding(idx, weight):
-    """Row idx of a table: idx int (...), weight (V, C) -> (..., C). Ids are checked."""
+    """Row idx of a table: idx int (...), weight (V, C) -> (..., C). Ids are checked, and move to the table's device."""
     idx = Tensor(idx).data                                          # lists, too
     check_ids(idx, raw(weight).shape[0], "token id")
-    return _embedding(weight, idx=idx)
+    return _embedding(weight, idx=beside(idx, raw(weight)))
 
 
 def check_ids(ids, size, what):
-    """Refuse ids outside 0 … size − 1, naming the first of them and its place."""
+    """Refuse ids outside 0 … size − 1, naming the first of them and its place. On a GPU that means waiting for it: ids
+    from the host are checked there, before they move."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{what}s are integers, not {ids.dtype}: use .astype(int)")
-    if ids.size and (ids.min() < 0 or ids.max() >= size):
+    if ids.size and not capturing(ids) and (ids.min() < 0 or ids.max() >= size):
         xp = array_module(ids)
         place = tuple(int(i) for i in xp.argwhere((ids < 0) | (ids >= size))[0])
         raise IndexError(f"{what} {int(ids[place])} at position {place}: the vocabulary has {size} entries, "
@@ -294,7 +308,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
     """−log softmax(logits)[target], summed, averaged over the targets that count, or one each ("none").
 
     logits (..., V), targets int (...): classes are on the last axis. Where the target is `ignore_index` the loss and
-    its gradient are 0.
+    its gradient are 0. Targets move to the logits' device.
     """
     targets, shape = Tensor(targets).data, raw(logits).shape
     if reduction not in ("mean", "sum", "none"):
@@ -302,13 +316,12 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
     if targets.shape != shape[:-1]:
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
-    check_ids(np.where(targets == ignore_index, 0, targets) if array_module(targets) is np else targets,
-              shape[-1], "target")
+    check_ids(array_module(targets).where(targets == ignore_index, 0, targets), shape[-1], "target")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
-    if reduction == "mean" and not (targets != ignore_index).any():
+    if reduction == "mean" and not capturing(targets) and not (targets != ignore_index).any():
         raise ValueError(f"no target to average over: all {targets.size} are {ignore_index}, which is ignored")
-    return _cross_entropy(logits, targets=targets, ignore_index=ignore_index, reduction=reduction,
+    return _cross_entropy(logits, targets=beside(targets, raw(logits)), ignore_index=ignore_index, reduction=reduction,
                           label_smoothing=label_smoothing)
 
 
@@ -384,6 +397,13 @@ def raw(x):
     return x.data if isinstance(x, Tensor) else x
 
 
+def _compare(how, a, b):
+    """Comparisons give booleans, without a gradient."""
+    if cuda_loaded():
+        check_one_device(how.__name__, (raw(a), raw(b)))
+    return Tensor(how(raw(a), raw(b)))
+
+
 def _flat(numbers):
     """f(2, 3) and f((2, 3)) mean the same."""
     return tuple(numbers[0]) if len(numbers) == 1 and not isinstance(numbers[0], (int, np.integer)) else tuple(numbers)
@@ -402,13 +422,13 @@ Tensor.__rmatmul__ = lambda a, b: matmul(b, a)
 Tensor.__neg__ = neg
 Tensor.__abs__ = abs
 Tensor.__getitem__ = getitem
-Tensor.__lt__ = lambda a, b: Tensor(a.data < raw(b))               # comparisons give booleans, without a gradient
-Tensor.__le__ = lambda a, b: Tensor(a.data <= raw(b))
-Tensor.__gt__ = lambda a, b: Tensor(a.data > raw(b))
-Tensor.__ge__ = lambda a, b: Tensor(a.data >= raw(b))
-Tensor.argmax = lambda x, axis=None: Tensor(np.asarray(x.data.argmax(axis)))
+Tensor.__lt__ = lambda a, b: _compare(operator.lt, a, b)
+Tensor.__le__ = lambda a, b: _compare(operator.le, a, b)
+Tensor.__gt__ = lambda a, b: _compare(operator.gt, a, b)
+Tensor.__ge__ = lambda a, b: _compare(operator.ge, a, b)
+Tensor.argmax = lambda x, axis=None: Tensor(x.data.argmax(axis))
 Tensor.T = property(transpose)
-for _f in (exp, log, sqrt, tanh, sigmoid, erf, sin, cos, abs, relu, clip, masked_fill, astype, sum, mean, max, min, var,
+for _f in (exp, log, sqrt, tanh, sigmoid, erf, sin, cos, abs, relu, clip, masked_fill, astype, to, sum, mean, max, min, var,
            cumsum, logsumexp, reshape, permute, transpose, swapaxes, broadcast_to, squeeze, unsqueeze, split, repeat,
            gather, take, softmax, log_softmax):
     setattr(Tensor, _f.__name__, _f)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .backend import to_host
 from .decode import decoder
 from .models.transformer import KVCache
 from .modes import no_grad
@@ -27,7 +28,7 @@ def generate(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, to
 
     idx int (B, T), mask bool (B, T) where prompts of different length are padded on the left. See `stream`.
     """
-    tokens, logprobs = [np.asarray(idx)], []
+    tokens, logprobs = [to_host(idx)], []
     alive = np.ones(len(tokens[0]), bool)
     for step, logp in stream(model, idx, max_new_tokens, rng=rng, temperature=temperature, top_k=top_k, top_p=top_p,
                              mask=mask):
@@ -45,13 +46,16 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
 
     temperature divides the scores: below 1 bolder, 0 always the likeliest. top_k keeps the k likeliest tokens, top_p
     the fewest likeliest whose probabilities reach p (nucleus sampling, Holtzman et al. 2020 [NUCLEUS]).
-    When the block is full, the last half of it is read anew and writing goes on from there.
+    When the block is full, the last half of it is read anew and writing goes on from there. A model on the GPU reads
+    there; what it expects comes to the host, where the tokens are drawn.
     """
-    text, block = np.asarray(idx), model.config.block_size
+    text, block = to_host(idx), model.config.block_size
+    mask = None if mask is None else to_host(mask)
     if text.ndim != 2 or text.shape[1] == 0:
         raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {text.shape}")
     caches, written = [], []                                    # written: the tokens since the caches were made
-    parts = np.array_split(np.arange(len(text)), choose_readers(model.n_parameters(), len(text)))
+    readers = 1 if model.device == "cuda" else choose_readers(model.n_parameters(), len(text))
+    parts = np.array_split(np.arange(len(text)), readers)
     with evaluating(model):
         read_one = decoder(model)
         for _ in range(max_new_tokens):
@@ -88,7 +92,7 @@ def in_parts(read, parts, caches, *, few):
     wakes goes on waiting for work on a processor that another part needs."""
     def work(rows, cache):
         with no_grad():
-            return read(rows, cache)
+            return to_host(read(rows, cache))
 
     with one_blas_thread() if few or len(parts) > 1 else nullcontext():
         return np.concatenate(on_threads(work, zip(parts, caches)))

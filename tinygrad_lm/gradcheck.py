@@ -1,6 +1,7 @@
 """Is a gradient right? Compare backward() with central differences, which need nothing but the function itself."""
 import numpy as np
 
+from .backend import to_host
 from .tensor import Tensor
 
 
@@ -21,12 +22,12 @@ def gradcheck(f, *tensors, eps=1e-6, atol=1e-6, rtol=1e-5, seed=0):
         y.backward(weights)
 
     def value():
-        return float((f(*tensors).data * weights).sum())
+        return float((f(*tensors).numpy() * weights).sum())
 
     for i, t in enumerate(tensors):
         if not t.requires_grad:
             continue
-        given = np.zeros(t.shape) if t.grad is None else t.grad
+        given = np.zeros(t.shape) if t.grad is None else to_host(t.grad)
         expected = central_differences(value, t, eps)
         wrong = ~(np.abs(given - expected) <= atol + rtol * np.abs(expected))           # NaN is wrong, too
         if wrong.any():
@@ -42,7 +43,7 @@ def central_differences(value, t, eps):
     """d value() / d t, an element at a time, by moving the element in place."""
     d = np.zeros(t.shape)
     for at in np.ndindex(t.shape):
-        here = t.data[at]
+        here = float(t.data[at])
         t.data[at] = here + eps
         above = value()
         t.data[at] = here - eps

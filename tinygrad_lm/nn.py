@@ -4,6 +4,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import functional as F
+from .backend import beside
 from .tensor import FLOAT, Tensor
 
 
@@ -11,8 +12,8 @@ class Parameter(Tensor):
     """A tensor that training changes. Modules find it by its type."""
     __slots__ = ()
 
-    def __init__(self, data, requires_grad=True, *, dtype=None):
-        super().__init__(data, requires_grad, dtype=dtype)
+    def __init__(self, data, requires_grad=True, *, dtype=None, device=None):
+        super().__init__(data, requires_grad, dtype=dtype, device=device)
 
 
 class Module:
@@ -70,11 +71,19 @@ class Module:
             p.requires_grad = wanted
         return self
 
-    def to(self, dtype):
-        """Every parameter in another floating-point type."""
+    def to(self, where):
+        """Every parameter in another floating-point type, or on the device "cpu" or "cuda". An optimizer is made
+        afterwards: it holds the parameters' memory."""
         for p in self.parameters():
-            p.data, p.grad, p.grad_buffer = p.data.astype(dtype), None, None
+            moved = F.to(p.detach(), where).data
+            if moved is not p.data:
+                p.data, p.grad, p.grad_buffer = moved, None, None
         return self
+
+    @property
+    def device(self):
+        """Where the parameters are: "cpu" or "cuda"; None where there are none."""
+        return next((p.device for p in self.parameters()), None)
 
     def state_dict(self):
         """{name: array}; the arrays are the parameters' own, not copies."""
@@ -93,7 +102,7 @@ class Module:
             raise ValueError(f"the state does not fit {type(self).__name__}:\n" + "\n".join(wrong))
         for name, p in own.items():
             if name in state:
-                p.data[...] = state[name]
+                p.data[...] = beside(state[name], p.data)
 
 
 @contextmanager

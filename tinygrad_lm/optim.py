@@ -1,9 +1,10 @@
 """How parameters move: SGD, AdamW, clipping of the gradient, and the learning rate over time."""
+import operator
 from math import cos, isfinite, pi, sqrt
 
 import numpy as np
 
-from .backend import array_module
+from .backend import array_module, beside, device_of
 from .parallel import share_out
 
 BLOCK = 1 << 16                     # elements updated at a time: what a step touches stays in the cache
@@ -20,6 +21,8 @@ class Optimizer:
         params = [p for p in params if p.requires_grad]
         if not params:
             raise ValueError("there is nothing to optimize: no parameter requires a gradient")
+        if len({p.device for p in params}) > 1:
+            raise TypeError("parameters on one device, please, not some on the CPU and some on the GPU: use model.to")
         if len({p.dtype for p in params}) > 1:
             raise TypeError(f"parameters of one type, please, not {sorted({str(p.dtype) for p in params})}: use model.to")
         self.params = sorted(params, key=lambda p: p.ndim < 2)                   # a stable sort
@@ -35,6 +38,11 @@ class Optimizer:
             p.data = self.flat[start:stop].reshape(p.shape)
             p.grad_buffer, p.grad = self.flat_grad[start:stop].reshape(p.shape), None
             start = stop
+
+    @property
+    def device(self):
+        """Where the parameters are: "cpu" or "cuda"."""
+        return device_of(self.flat)
 
     def zero_grad(self):
         for p in self.params:
@@ -53,15 +61,15 @@ class Optimizer:
         squares = share_out(lambda block, decays: dot(self.flat_grad[block]), blocks, workers)
         scale, norm = clip_scale(squares, max_norm)
         if scale < 1:
-            share_out(lambda block, decays: np.multiply(self.flat_grad[block], scale, out=self.flat_grad[block]), blocks,
-                      workers)
+            share_out(lambda block, decays: operator.imul(self.flat_grad[block], scale), blocks, workers)
         return norm
 
     def _blocks(self):
         """(slice, decays): the stretches of `_runs`, cut into pieces that stay in the cache while an update passes over
         them several times."""
-        return [(slice(i, min(i + BLOCK, stop)), decays) for start, stop, decays in self._runs()
-                for i in range(start, stop, BLOCK)]
+        size = BLOCK if self.device == "cpu" else self.flat.size          # a GPU takes a stretch at once
+        return [(slice(i, min(i + size, stop)), decays) for start, stop, decays in self._runs()
+                for i in range(start, stop, size)]
 
     def _runs(self):
         """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
@@ -92,7 +100,7 @@ class Optimizer:
             if state[name].shape != self.flat.shape:
                 raise ValueError(f"the optimizer's state {name} has {state[name].size} elements, its parameters "
                                  f"{self.flat.size}: it belongs to another model")
-            getattr(self, name)[...] = state[name]
+            getattr(self, name)[...] = beside(state[name], self.flat)
         self.step_count = int(state["step_count"])
 
 

@@ -30,8 +30,12 @@ def backward(model, opt, idx, targets, *, workers):
     """
     if workers < 1:
         raise ValueError(f"workers={workers}: at least 1, or None for as many as the work is worth")
-    workers = 1 if anomaly_detection() else workers                              # it belongs to this thread
+    if anomaly_detection() or opt.device == "cuda":                              # the first belongs to this thread, and a
+        workers = 1                                                              # GPU shares a batch out by itself
     rank, ranks = mpi.place()
+    if ranks > 1 and opt.device == "cuda":
+        raise RuntimeError(f"{ranks} ranks of MPI train on the CPU only, and the model is on the GPU: start one process, "
+                           'or use model.to("cpu")')
     if workers == ranks == 1:
         return plain_backward(model, idx, targets)
     counts = (targets != -100).sum(-1)

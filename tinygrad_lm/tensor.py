@@ -5,7 +5,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from .backend import array_module, to_host
+from .backend import array_module, beside, check_one_device, cuda_loaded, device_of, to_device, to_host
 from .modes import anomaly_detection, grad_enabled
 
 FLOAT = np.float32                      # what Python numbers and lists become
@@ -14,18 +14,20 @@ FLOAT = np.float32                      # what Python numbers and lists become
 class Tensor:
     """An array, and, where `requires_grad`, a place in the graph that backward() walks.
 
-    `data` is a NumPy (or CuPy) array and is shared, not copied; a list or a number becomes float32. A leaf (a tensor
-    that no operation made) receives its gradient in `.grad`, a plain array of its own shape and dtype; gradients of
-    several backward() calls add up until you set `.grad = None`.
+    `data` is an array of NumPy, or of CuPy on a GPU, and is shared, not copied; a list or a number becomes float32;
+    device="cuda" moves it to the GPU. A leaf (a tensor that no operation made) receives its gradient in `.grad`, a plain
+    array of its own shape, dtype and device; gradients of several backward() calls add up until you set `.grad = None`.
     """
     __slots__ = ("data", "grad", "requires_grad", "node", "grad_buffer", "__weakref__")
     __array_ufunc__ = None              # so that `array * tensor` asks Tensor.__rmul__
 
-    def __init__(self, data, requires_grad=False, *, dtype=None):
+    def __init__(self, data, requires_grad=False, *, dtype=None, device=None):
         if type(data) is not np.ndarray:
             data = _as_array(data, dtype)
         if dtype is not None:
             data = data.astype(dtype, copy=False)
+        if device is not None:
+            data = to_device(data, device)
         if data.dtype.kind not in "fiub":
             raise TypeError(f"a tensor holds numbers, not {data.dtype}: {data!r}"[:200])
         if requires_grad and data.dtype.kind != "f":
@@ -40,6 +42,7 @@ class Tensor:
     dtype = property(lambda self: self.data.dtype)
     ndim = property(lambda self: self.data.ndim)
     size = property(lambda self: self.data.size)
+    device = property(lambda self: device_of(self.data))
 
     def numpy(self):
         """The values as a NumPy array on the host (shared, not copied, when they are there already)."""
@@ -71,9 +74,9 @@ class Tensor:
     def backward(self, grad=None, *, retain_graph=False):
         """Add d(self)/d(leaf) to `.grad` of every leaf that requires a gradient.
 
-        `grad`, of self's shape, is the gradient of what you want with respect to self; it may be left out for a tensor
-        of one element, where it is 1. The graph is freed on the way, so that memory falls while it runs;
-        `retain_graph=True` keeps it for a second call.
+        `grad`, of self's shape, is the gradient of what you want with respect to self; an array is moved to self's
+        device. It may be left out for a tensor of one element, where it is 1. The graph is freed on the way, so that memory
+        falls while it runs; `retain_graph=True` keeps it for a second call.
         """
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that requires no gradient: none of the tensors it was computed "
@@ -83,7 +86,7 @@ class Tensor:
                 raise RuntimeError(f"backward() on shape {self.shape} needs a seed gradient of that shape: pass one, "
                                    "or reduce to a scalar first, e.g. with .sum() or .mean()")
             grad = array_module(self.data).ones_like(self.data)
-        grad = grad.data if isinstance(grad, Tensor) else array_module(self.data).asarray(grad)
+        grad = beside(grad.data if isinstance(grad, Tensor) else grad, self.data)
         if grad.shape != self.shape:
             raise ValueError(f"the seed gradient has shape {grad.shape}, the tensor {self.shape}: they must be equal")
         _backpropagate(self.node or self, grad.astype(self.dtype, copy=False), retain_graph)
@@ -197,8 +200,11 @@ def op(forward, backward):
         for key, value in options.items():
             if isinstance(value, np.generic):
                 options[key] = value.item()
+        operands = _operands(inputs)
+        if cuda_loaded():
+            check_one_device(name, (*operands, *options.values()))
         try:
-            y, saved = forward(*_operands(inputs), **options)
+            y, saved = forward(*operands, **options)
         except ValueError as error:
             shapes = " and ".join(str(np.shape(t)) for t in inputs)
             raise ValueError(f"{name} of shapes {shapes}: {error}") from None
@@ -228,7 +234,8 @@ def _mixed_operands(inputs):
     raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
     floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
     dtype = floats[0] if floats else FLOAT
-    raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else np.asarray(t, dtype) for t in raw]
+    xp = array_module(next((t for t in raw if hasattr(t, "dtype")), None))       # a list joins the arrays it meets
+    raw = [t if hasattr(t, "dtype") or isinstance(t, (int, float)) else xp.asarray(t, dtype) for t in raw]
     if not any(hasattr(t, "dtype") for t in raw):
         return [np.asarray(t, FLOAT) for t in raw]
     floats = floats or any(isinstance(t, float) for t in raw)

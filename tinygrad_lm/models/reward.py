@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from .. import functional as F
+from ..backend import array_module, beside
 from ..nn import Module, Parameter
 from ..tensor import FLOAT
 
@@ -24,9 +25,11 @@ class RewardModel(Module):
             p.grad = p.grad_buffer = None
             p.requires_grad = True
         weight = np.zeros((1, C)) if rng is None else rng.normal(0, (C + 1) ** -0.5, (1, C))
-        self.weight, self.bias = Parameter(weight.astype(FLOAT)), Parameter(np.zeros(1, FLOAT))
-        self.mean = Parameter(np.zeros(1, FLOAT), requires_grad=False)
-        self.std = Parameter(np.ones(1, FLOAT), requires_grad=False)
+        device = gpt.device
+        self.weight = Parameter(weight.astype(FLOAT), device=device)
+        self.bias = Parameter(np.zeros(1, FLOAT), device=device)
+        self.mean = Parameter(np.zeros(1, FLOAT), requires_grad=False, device=device)
+        self.std = Parameter(np.ones(1, FLOAT), requires_grad=False, device=device)
 
     def values(self, idx, *, mask=None):
         """A number for every place: what the text up to there is worth. (B, T) -> Tensor (B, T)"""
@@ -39,11 +42,12 @@ class RewardModel(Module):
 
         idx int (B, T), last int (B,): the index of the last token -> Tensor (B,)
         """
-        return self.values(idx, mask=mask)[np.arange(len(idx)), last]
+        values = self.values(idx, mask=mask)
+        return values[array_module(values.data).arange(len(idx)), beside(last, values.data)]
 
     def normalise(self, rewards):
         """From now on, answers that had these rewards have mean 0 and standard deviation 1."""
         if not rewards.std() > 0:
             raise ValueError(f"these {len(rewards)} rewards are all {rewards[0]:g}: without a spread nothing can be normalised")
-        self.mean.data[...] += self.std.data * rewards.mean()
-        self.std.data[...] *= rewards.std()
+        self.mean.data[...] += self.std.data * float(rewards.mean())
+        self.std.data[...] *= float(rewards.std())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..backend import array_module, beside
 from ..modes import grad_enabled
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module
 from ..ops.attention import attention_forward
@@ -111,9 +112,10 @@ class GPT(Module):
         """What the head reads: (B, T) -> (B, T, C).
 
         mask, bool (B, T): which tokens are real. Padding on the right needs none, since no token sees what comes after
-        it; padding on the left does. cache: a KVCache that holds the past; idx then holds only the new tokens.
+        it; padding on the left does. cache: a KVCache that holds the past; idx then holds only the new tokens. Both, and
+        the targets of `loss`, may lie on the host while the model is on the GPU: they are moved.
         """
-        idx = np.asarray(F.raw(idx)) if isinstance(idx, (list, tuple, Tensor)) else idx
+        idx = Tensor(idx).data if isinstance(idx, (list, tuple, Tensor)) else idx
         if idx.ndim != 2:
             raise ValueError(f"a GPT reads token ids of shape (batch, time), not {idx.shape}")
         B, T = idx.shape
@@ -121,10 +123,11 @@ class GPT(Module):
         if past + T > self.config.block_size:
             raise ValueError(f"the sequence has {past + T} tokens and the model's block_size is "
                              f"{self.config.block_size}: shorten it, or build the model with a longer block")
+        mask = None if mask is None else beside(F.raw(mask), self.wte.weight.data)
         if cache is not None:
             mask = cache.extend(mask, B, T)                                       # (B, past + T) or None
         places = self.wpe.weight[past:past + T] if mask is None else \
-            self.wpe(np.maximum(mask.cumsum(-1) - 1, 0)[:, past:])                # padding does not count
+            self.wpe((mask.cumsum(-1) - 1).clip(0, None)[:, past:])               # padding does not count
         x = self.drop(self.wte(idx) + places)                                     # (B, T, C)
         keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
         for i, block in enumerate(self.blocks):
@@ -145,8 +148,10 @@ class KVCache:
     def __init__(self, model, batch, length=None):
         c = model.config
         length = c.block_size if length is None else length
-        dtype = model.wte.weight.dtype
-        self.layers = [LayerCache(batch, c.n_head, length, c.n_embd // c.n_head, dtype) for _ in range(c.n_layer)]
+        w = model.wte.weight.data
+        self.xp = array_module(w)
+        self.layers = [LayerCache(self.xp.empty((2, batch, c.n_head, length, c.n_embd // c.n_head), w.dtype))
+                       for _ in range(c.n_layer)]
         self.mask = None                                                          # bool (B, length so far)
 
     @property
@@ -159,17 +164,17 @@ class KVCache:
             raise RuntimeError("a KVCache is for decoding under no_grad: gradients do not flow into the past")
         if mask is None and self.mask is None:
             return None
-        past = np.ones((B, self.length), bool) if self.mask is None else self.mask
-        new = np.ones((B, T), bool) if mask is None else mask
-        self.mask = np.concatenate([past, new], axis=1)
+        past = self.xp.ones((B, self.length), bool) if self.mask is None else self.mask
+        new = self.xp.ones((B, T), bool) if mask is None else mask
+        self.mask = self.xp.concatenate([past, new], axis=1)
         return self.mask
 
 
 class LayerCache:
     """One block's part of a KVCache."""
 
-    def __init__(self, B, H, length, D, dtype):
-        self.kv = np.empty((2, B, H, length, D), dtype)
+    def __init__(self, kv):
+        self.kv = kv                                                              # (2, B, H, length, D)
         self.length = 0
 
     def append(self, qkv, n_head):

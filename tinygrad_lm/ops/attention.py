@@ -60,7 +60,9 @@ def _mask(scores, mask, is_causal, key_lengths):
 def _softmax_or_zero(p):
     """Softmax of each row in place; a row of −∞ alone (nothing may be seen) becomes zeros, not NaN."""
     xp = array_module(p)
-    peak = p.max(-1, keepdims=True, initial=-xp.inf)
+    if p.shape[-1] == 0:                                                 # no key at all
+        return
+    peak = p.max(-1, keepdims=True)
     p -= xp.where(peak == -xp.inf, 0, peak)
     xp.exp(p, out=p)
     total = p.sum(-1, keepdims=True)

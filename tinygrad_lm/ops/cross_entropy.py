@@ -20,7 +20,7 @@ def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean
     if label_smoothing:
         loss += label_smoothing * (lse[:, 0] - z.mean(-1))
     loss = loss * kept
-    count = int(kept.sum()) if reduction == "mean" else 1
+    count = kept.sum(dtype="float32") if reduction == "mean" else 1              # no int(): a GPU would be waited for
     saved = logits, lse, rows, picked, kept, count, label_smoothing              # no second copy of the logits
     return (loss.reshape(logits.shape[:-1]) if reduction == "none" else loss.sum() / count), saved
 

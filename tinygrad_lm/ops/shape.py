@@ -1,7 +1,7 @@
 """The same numbers in another arrangement: nothing is computed, and the backward puts them back."""
 from math import prod
 
-from ..backend import array_module
+from ..backend import array_module, device_of, to_device
 
 
 def reshape_forward(x, *, shape):
@@ -82,3 +82,13 @@ def repeat_interleave_backward(dy, saved):
     shape, repeats, axis = saved
     before, n, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])
     return dy.reshape(before, n, repeats, after).sum(2).reshape(shape),
+
+
+def move_forward(x, *, device):
+    """The same array on another device; its gradient comes back."""
+    return to_device(x, device), (device_of(x),)
+
+
+def move_backward(dy, saved):
+    device, = saved
+    return to_device(dy, device),

@@ -9,9 +9,12 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     """Move the model's parameters once along the gradient of its loss on one batch; returns the loss before.
 
     idx and targets are int (B, T); a target of −100 is ignored. The gradient's norm is clipped to `max_norm`. The batch
-    is split over `workers` threads: by default as many as the work is worth.
+    is split over `workers` threads: by default as many as the work is worth, and one for a model on the GPU, whose batch
+    may lie on the host.
     """
     keep_memory_warm()
+    if opt.device == "cuda":
+        workers = 1
     workers = parallel.choose_workers(opt.flat.size, idx) if workers is None else workers
     opt.zero_grad()
     with parallel.one_blas_thread():

@@ -1,0 +1,314 @@
+"""What runs on the host runs on a device, with the same result, and nothing slips from one to the other: proved over a
+stand-in that is as strict as CuPy (strict_cupy.py), since there need not be a GPU."""
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import tinygrad_lm as tg
+from tinygrad_lm import Tensor, backend, checkpoint, functional as F, nn
+from tinygrad_lm.generate import generate
+from tinygrad_lm.models import GPT, GPTConfig
+from tinygrad_lm.models.reward import RewardModel
+from tinygrad_lm.optim import SGD, AdamW, clip_grad_norm_
+from tinygrad_lm.train import train_step
+from tinygrad_lm.train.logprobs import answer_logprobs
+
+from .strict_cupy import strict_cupy
+from .test_errors import refused
+from .test_ops import public_functions
+
+CONFIG = GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=8)
+
+
+@pytest.fixture
+def cupy():
+    with strict_cupy() as module:
+        yield module
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).uniform(0.2, 2, shape)
+
+
+def batch(seed=0, B=3, T=8):
+    ids = np.random.default_rng(seed).integers(0, CONFIG.vocab_size, (B, T + 1))
+    return ids[:, :-1], np.where(np.arange(T) == 2, -100, ids[:, 1:])
+
+
+# ---- every function: the same values and gradients on both sides ----------------------------------------------------
+
+INDEX = np.array([[0, 2, 2], [1, 0, 1]])
+MASK = np.array([[True, False, True], [False, True, True]])
+
+
+def there(constant, x):
+    """A constant, on the device of the tensor x."""
+    return backend.beside(constant, x.data)
+
+
+CASES = {                                                                 # function: (f of tensors, their shapes)
+    **{f.__name__: (f, [(2, 3), (3,)]) for f in (F.add, F.sub, F.mul, F.div, F.maximum, F.minimum)},
+    "power": (F.pow, [(2, 3), (2, 3)]),
+    **{f.__name__: (f, [(2, 3)]) for f in (F.neg, F.exp, F.log, F.sqrt, F.tanh, F.sigmoid, F.erf, F.sin, F.cos, F.abs, F.relu,
+                                            F.silu, F.logsigmoid, F.gelu, F.softmax, F.log_softmax, F.logsumexp, F.var,
+                                            F.transpose)},
+    "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), [(2, 3)]),
+    "clip": (lambda x: F.clip(x, 0.5, 1.5), [(2, 3)]),
+    "clip_one": (lambda x: F.clip(x, 0.5), [(2, 3)]),
+    "where": (lambda a, b: F.where(there(MASK, a), a, b), [(2, 3), (2, 3)]),
+    "masked_fill": (lambda x: F.masked_fill(x, there(MASK, x), -1.0), [(2, 3)]),
+    "astype": (lambda x: F.astype(F.astype(x, np.float16), np.float64), [(2, 3)]),
+    "to": (lambda x: F.to(F.to(F.to(x, "cpu") * 3, x.device), x.dtype), [(2, 3)]),
+    "sum": (lambda x: F.sum(x, axis=0) + F.sum(x), [(2, 3)]),
+    "mean": (lambda x: F.mean(x, axis=(0, 1)) + F.mean(x, axis=-1, keepdims=True), [(2, 3)]),
+    "max": (lambda x: F.max(x, axis=0) + F.max(x), [(2, 3)]),
+    "min": (lambda x: F.min(x, axis=0) + F.min(x), [(2, 3)]),
+    "cumsum": (lambda x: F.cumsum(x, axis=1), [(2, 3)]),
+    "reshape": (lambda x: F.reshape(x, 3, -1), [(2, 3)]),
+    "permute": (lambda x: F.permute(x, 2, 0, 1), [(2, 3, 4)]),
+    "swapaxes": (lambda x: F.swapaxes(x, 0, 1), [(2, 3)]),
+    "broadcast_to": (lambda x: F.broadcast_to(x, 2, 3), [(3,)]),
+    "squeeze": (lambda x: F.squeeze(x), [(2, 1, 3)]),
+    "unsqueeze": (lambda x: F.unsqueeze(x, 1), [(2, 3)]),
+    "concat": (lambda a, b: F.concat([a, b], axis=1), [(2, 3), (2, 1)]),
+    "stack": (lambda a, b: F.stack([a, b], axis=1), [(2, 3), (2, 3)]),
+    "split": (lambda x: F.split(x, 2, axis=1)[1] * 2, [(2, 3)]),
+    "pad": (lambda x: F.pad(x, [(1, 0), (0, 2)], value=3.0), [(2, 3)]),
+    "repeat": (lambda x: F.repeat(x, 2, 3), [(2, 3)]),
+    "repeat_interleave": (lambda x: F.repeat_interleave(x, 2, axis=1), [(2, 3)]),
+    "getitem": (lambda x: x[:, 1] + x[[0, 0], [1, 2]] + x[0, 1], [(2, 3)]),
+    "getitem_array": (lambda x: x[there(INDEX, x)], [(3, 2)]),
+    "gather": (lambda x: F.gather(x, 1, there(INDEX, x)), [(2, 3)]),
+    "take": (lambda x: F.take(x, there(INDEX, x), axis=1), [(2, 3)]),
+    "embedding": (lambda w: F.embedding(INDEX, w), [(3, 4)]),
+    "embedding_large": (lambda w: F.embedding(INDEX * 300, w), [(601, 2)]),
+    "matmul": (lambda a, b: F.matmul(a, b) + F.matmul(b[:, 0], b[:, 1]), [(4, 2, 3), (3, 2)]),
+    "linear": (F.linear, [(2, 3), (4, 3), (4,)]),
+    "einsum": (lambda a, b: F.einsum("bik,bjk->ij", a, b), [(2, 3, 4), (2, 1, 4)]),
+    "cross_entropy": (lambda z: F.cross_entropy(z, np.array([2, -100, 0])), [(3, 4)]),
+    "cross_entropy_none": (lambda z: F.cross_entropy(z, [2, 1, 0], reduction="none", label_smoothing=0.1), [(3, 4)]),
+    "mse_loss": (F.mse_loss, [(2, 3), (2, 3)]),
+    "layer_norm": (F.layer_norm, [(2, 3), (3,), (3,)]),
+    "rms_norm": (F.rms_norm, [(2, 3), (3,)]),
+    "dropout": (lambda x: F.dropout(x, 0.0, rng=None), [(2, 3)]),
+    "scaled_dot_product_attention": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+                                     [(2, 4, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2)]),
+    "attention_masked": (lambda q, k, v: F.scaled_dot_product_attention(
+        q, k, v, there(MASK[:, None, None], q), key_lengths=there(np.array([0, 2]), q)), [(2, 1, 3, 2)] * 3),
+    "qkv_attention": (lambda x: F.qkv_attention(x, 2), [(2, 5, 12)]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_function_is_the_same_on_the_device(cupy, name):
+    f, shapes = CASES[name]
+    arrays = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    results = []
+    for device in ("cpu", "cuda"):
+        tensors = [Tensor(a.copy(), True, device=device) for a in arrays]
+        y = f(*tensors)
+        assert y.device == device
+        y.backward(draw(*y.shape))
+        assert all(t.grad is not None and backend.device_of(t.grad) == device for t in tensors)
+        results.append([y.numpy(), *(backend.to_host(t.grad) for t in tensors)])
+    for here, over_there in zip(*results):
+        np.testing.assert_allclose(over_there, here, rtol=1e-12, atol=1e-14, strict=True)
+
+
+def test_no_function_is_forgotten():
+    assert {"power" if name == "pow" else name for name in public_functions()} <= CASES.keys()
+
+
+def test_gradcheck_on_the_device(cupy):
+    x, w = (Tensor(draw(*shape), True, device="cuda") for shape in [(2, 3), (3,)])
+    assert tg.gradcheck(lambda x, w: F.rms_norm(x, w), x, w)
+    with pytest.raises(AssertionError, match="gradient of input 0"):
+        tg.gradcheck(lambda x: F.mul(x, x.detach()), x)
+
+
+def test_comparisons_and_argmax(cupy):
+    x = Tensor(draw(2, 3), device="cuda")
+    assert (x > 1).device == x.argmax(1).device == "cuda"
+    assert x.argmax().item() == int(draw(2, 3).argmax()) and bool(x[0, 0] > 0)
+    assert "Tensor([" in repr(x)
+
+
+# ---- moving ---------------------------------------------------------------------------------------------------------
+
+def test_tensors_move_only_when_asked(cupy):
+    x = Tensor([1, 2.5], True, device="cuda")
+    assert (x.device, x.dtype, x.to("cuda")) == ("cuda", np.float32, x)
+    assert x.to(np.float64).dtype == np.float64 and x.to("float16").dtype == np.float16
+    assert type(x.numpy()) is np.ndarray and x.to("cpu").device == "cpu"
+    (x.to("cpu") * Tensor([3, 4])).sum().backward()
+    assert backend.device_of(x.grad) == "cuda" and x.grad.tolist() == [3, 4]
+    refused(ValueError, ['"cpu" or "cuda"', "tpu"], Tensor, [1.0], device="tpu")
+    refused(ValueError, ['"cpu" or "cuda"', "cuda:7"], x.to, "cuda:7")
+
+
+def test_a_host_and_a_device_operand_are_refused(cupy):
+    here, there = Tensor(draw(2, 3)), Tensor(draw(3), device="cuda")
+    both = [r"\(2, 3\) on cpu", r"\(3,\) on cuda", r"\.to\("]
+    for f in (F.add, F.mul, F.div, F.maximum, F.pow, lambda a, b: a + b.data, lambda a, b: a < b, lambda a, b: a.data @ b):
+        refused(TypeError, both, f, here, there)
+    refused(TypeError, ["masked_fill", "on cpu", "on cuda"], F.masked_fill, Tensor(draw(2, 3), device="cuda"), MASK, 0.0)
+    refused(TypeError, ["getitem", "on cpu", "on cuda"], lambda: there[np.array([0, 1])])
+    refused(TypeError, ["concat", "on cpu", "on cuda"], F.concat, [here, there.reshape(1, 3)])
+    refused(TypeError, ["one device"], AdamW, [nn.Parameter(here.data), nn.Parameter(there.data)])
+    assert ([1, 2, 3] + there).device == "cuda" and (np.float64(2) * there).device == "cuda"      # numbers have no place
+
+
+def test_out_of_memory_says_what_was_asked_and_what_was_free(cupy, monkeypatch):
+    Tensor([1.0], device="cuda")
+    monkeypatch.setattr(cupy, "room", 3 << 20)
+    refused(MemoryError, [r"4\.0 MiB more", r"3\.0 of", "smaller"], Tensor, np.zeros(1 << 20, np.float32), device="cuda")
+
+
+@pytest.mark.parametrize("module, words", [(None, ["not installed", "cuda12"]), ("without a driver", ["no GPU", "nvidia-smi"])])
+def test_without_a_gpu_one_sentence_says_why(monkeypatch, module, words):
+    if module:
+        monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))
+        sys.modules["cupy"].is_available, sys.modules["cupy"].ndarray = (lambda: False), type("ndarray", (), {})
+    else:
+        monkeypatch.setitem(sys.modules, "cupy", None)                    # importing it raises ImportError
+    backend.why_no_cuda.cache_clear()
+    try:
+        assert not tg.cuda_is_available()
+        refused(RuntimeError, words, Tensor, [1.0], device="cuda")
+        refused(RuntimeError, words, nn.LayerNorm(3).to, "cuda")
+        assert "\n" not in backend.why_no_cuda()
+        if module:
+            assert (Tensor([1.0]) + 1).item() == 2                        # and the CPU goes on
+    finally:
+        backend.why_no_cuda.cache_clear()
+
+
+# ---- a whole model --------------------------------------------------------------------------------------------------
+
+def trained(device, *, steps=4, optimizer=AdamW, dtype=np.float64, **config):
+    """(losses, parameters) of a small GPT after some steps."""
+    model = GPT(GPTConfig(**{**vars(CONFIG), **config})).to(dtype).to(device)
+    opt = optimizer(model.parameters(), lr=1e-2)
+    losses = [train_step(model, opt, *batch(i), max_norm=0.5, workers=2) for i in range(steps)]
+    assert model.device == opt.device == device
+    return losses, {name: backend.to_host(a) for name, a in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, lambda params, lr: SGD(params, lr, momentum=0.9, weight_decay=0.1)])
+def test_training_on_the_device_is_training_on_the_host(cupy, optimizer):
+    (here, weights), (over_there, moved) = (trained(device, optimizer=optimizer) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(over_there, here, rtol=1e-12)
+    assert here[0] > here[-1]
+    for name in weights:
+        np.testing.assert_allclose(moved[name], weights[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_waits_for_the_gpu_as_seldom_as_can_be(cupy):
+    model = GPT(CONFIG).to(np.float64).to("cuda")
+    opt = AdamW(model.parameters(), lr=1e-2)
+    train_step(model, opt, *batch())
+    before = cupy.synchronisations
+    train_step(model, opt, *batch())
+    assert cupy.synchronisations - before <= 1 + len(opt._blocks()), "the loss, and the norm of each stretch"
+
+
+def test_dropout_on_the_device_is_seeded(cupy):
+    def ones(seed):
+        return F.dropout(Tensor(np.ones((50, 40)), device="cuda"), 0.25, rng=np.random.default_rng(seed)).numpy()
+
+    assert (ones(1) == ones(1)).all() and (ones(1) != ones(2)).any()
+    assert abs((ones(1) == 0).mean() - 0.25) < 0.03
+    np.testing.assert_allclose(np.unique(ones(1)), [0, 4 / 3], rtol=1e-6)
+    assert trained("cuda", dropout=0.2)[0] == trained("cuda", dropout=0.2)[0]
+
+
+def test_clipping_by_the_function(cupy):
+    p = nn.Parameter(draw(3), device="cuda")
+    (p * 10).sum().backward()
+    assert abs(clip_grad_norm_([p], 1.0) - 10 * 3 ** 0.5) < 1e-9
+    np.testing.assert_allclose(backend.to_host(p.grad), np.full(3, 3 ** -0.5))
+
+
+@pytest.mark.parametrize("mask", [None, np.array([[0, 1, 1], [1, 1, 1]], bool)])
+def test_writing_on_the_device_is_writing_on_the_host(cupy, mask):
+    model = GPT(CONFIG, rng=np.random.default_rng(3)).to(np.float64)
+    idx = np.array([[1, 2, 3], [4, 5, 6]])
+    here, over_there = (generate(model.to(device), idx, 12, rng=np.random.default_rng(0), top_k=5, mask=mask)
+                        for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(over_there.tokens, here.tokens, strict=True)
+    np.testing.assert_allclose(over_there.logprobs, here.logprobs, rtol=1e-9)
+
+
+def test_a_reward_model_and_answers_on_the_device(cupy):
+    gpt, (idx, _) = GPT(CONFIG).to(np.float64), batch()
+    mask = np.arange(8) >= np.array([[3], [0], [5]])
+    results = []
+    for device in ("cpu", "cuda"):
+        gpt.to(device)
+        reward = RewardModel(gpt, rng=np.random.default_rng(1)).to(np.float64)
+        reward.normalise(np.array([1.0, 3.0]))
+        results.append((reward(idx, np.array([7, 3, 5])).numpy(), answer_logprobs(gpt, idx, mask).numpy()))
+    for here, over_there in zip(*results):
+        np.testing.assert_allclose(over_there, here, rtol=1e-9)
+
+
+def test_a_checkpoint_goes_to_the_host_and_back(cupy, tmp_path):
+    def fresh(device, seed):
+        model = GPT(CONFIG, rng=np.random.default_rng(seed)).to(device)
+        return {"model": model, "opt": AdamW(model.parameters(), lr=1e-2)}
+
+    run = fresh("cuda", 0)
+    loss = [train_step(*run.values(), *batch(i)) for i in range(2)]
+    checkpoint.save(tmp_path / "a", checkpoint.pack(run)[0], {})
+    following = train_step(*run.values(), *batch(2))
+    for device in ("cuda", "cpu"):
+        again = fresh(device, 1)
+        checkpoint.unpack(again, checkpoint.load(tmp_path / "a")[0], {f"model/{i}": m.rng.bit_generator.state
+                          for i, m in enumerate(again["model"].modules()) if hasattr(m, "rng")})
+        assert again["opt"].step_count == 2
+        np.testing.assert_allclose(train_step(*again.values(), *batch(2)), following, rtol=1e-5)
+    assert loss[0] > 0
+
+
+def test_ids_are_checked_on_both_sides(cupy):
+    model = GPT(CONFIG).to("cuda")
+    for ids in (np.array([[1, 11]]), cupy.asarray(np.array([[1, 11]]))):
+        refused(IndexError, ["token id 11", r"\(0, 1\)"], model, ids)
+        refused(IndexError, ["target 11"], model.loss, np.array([[1, 2]]), ids)
+
+
+# ---- slips are caught -----------------------------------------------------------------------------------------------
+
+SLIPS = {
+    "a function of NumPy": lambda x: np.exp(x),
+    "NumPy's sum over a list": lambda x: np.concatenate([x, x]),
+    "an implicit copy": lambda x: np.asarray(x),
+    "a host buffer filled": lambda x: np.zeros(x.shape).__setitem__(..., x),
+    "a device buffer filled from the host": lambda x: x.__setitem__(..., np.zeros(x.shape)),
+    "a host mask": lambda x: backend.array_module(x).where(np.ones(x.shape, bool), x, 0),
+    "a host index": lambda x: x[np.array([0, 1])],
+    "a host operand": lambda x: x * np.ones(x.shape),
+    "a host operand first": lambda x: np.ones(x.shape) @ x.T,
+    "a host operand in place": lambda x: x.__iadd__(np.ones(x.shape)),
+    "a function that CuPy lacks": lambda x: backend.array_module(x).vecdot(x, x),
+    "an option that CuPy lacks": lambda x: x.max(initial=0),
+    "another sort": lambda x: backend.array_module(x).argsort(x, kind="mergesort"),
+    "a host gather": lambda x: np.ones(9).take(x.astype(np.int64)),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_slips_are_caught(cupy, slip):
+    with pytest.raises((TypeError, AttributeError, ValueError)):
+        SLIPS[slip](cupy.asarray(draw(2, 3)))
+
+
+def test_a_slip_in_an_operation_is_caught(cupy, monkeypatch):
+    """One call of NumPy instead of the array's module, deep in the model, and the step fails; what NumPy leaves in memory
+    that nobody wrote is NaN."""
+    monkeypatch.setattr("tinygrad_lm.ops.reduce.array_module", lambda x: np)
+    with pytest.raises((TypeError, AttributeError)):
+        trained("cuda", steps=1)
+    assert np.isnan(cupy.empty(3).get()).all()

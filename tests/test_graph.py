@@ -1,0 +1,127 @@
+"""The captured step: recorded once, replayed with other batches and rates, it is train_step; and where it cannot be, it says
+so and is train_step all the same. Over the strict stand-in, whose streams record operations instead of doing them."""
+import warnings
+
+import numpy as np
+import pytest
+
+from tinygrad_lm import Tensor, graph, nn
+from tinygrad_lm.models import GPT, GPTConfig
+from tinygrad_lm.optim import SGD, AdamW
+from tinygrad_lm.train import captured_step, train_step
+
+from .strict_cupy import strict_cupy
+from .test_device import CONFIG, batch
+
+
+@pytest.fixture
+def cupy():
+    with strict_cupy() as module:
+        yield module
+
+
+def made(device="cuda", optimizer=AdamW, **config):
+    model = GPT(GPTConfig(**{**vars(CONFIG), **config})).to(np.float64).to(device)
+    return model, optimizer(model.parameters(), lr=1e-2)
+
+
+def steps(step, opt, n=6, **shape):
+    losses = []
+    for i in range(n):
+        opt.lr = 1e-2 / (1 + i)                                            # a schedule, which no recording may freeze
+        losses.append(step(*batch(i, **shape)))
+    return losses
+
+
+def plain(model, opt):
+    return lambda idx, targets: train_step(model, opt, idx, targets, max_norm=0.5)
+
+
+def test_the_replayed_step_is_the_plain_one(cupy):
+    model, opt = made()
+    expected = steps(plain(model, opt), opt)
+    captured, own = made()
+    launches = cupy.launches
+    losses = steps(captured_step(captured, own, max_norm=0.5), own)
+    assert cupy.launches - launches == 4                                   # two plain, then replayed
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    assert own.step_count == 6
+    for a, b in [(own.flat, opt.flat), (own.m, opt.m), (own.v, opt.v)]:
+        np.testing.assert_allclose(a.get(), b.get(), rtol=1e-6, atol=1e-12)
+
+
+def test_the_host_waits_once_a_step(cupy):
+    model, opt = made()
+    step = captured_step(model, opt)
+    steps(step, opt, 3)
+    before = cupy.synchronisations
+    step(*batch(9))
+    assert cupy.synchronisations - before == 1
+
+
+def test_another_shape_is_launched_plainly(cupy):
+    (model, opt), (other, own) = made(), made()
+    step, launches = captured_step(model, opt, max_norm=0.5), cupy.launches
+    for shape in [{}, {}, {}, dict(B=2), dict(T=5), {}]:
+        assert abs(step(*batch(**shape)) - plain(other, own)(*batch(**shape))) < 1e-9
+    assert cupy.launches - launches == 2
+
+
+@pytest.mark.parametrize("case", [dict(device="cpu"), dict(dropout=0.1), dict(optimizer=lambda p, lr: SGD(p, lr))])
+def test_what_cannot_be_replayed_is_launched_plainly(cupy, case):
+    (model, opt), (other, own) = made(**case), made(**case)
+    launches = cupy.launches
+    assert steps(captured_step(model, opt, max_norm=0.5), opt) == steps(plain(other, own), own)
+    assert cupy.launches == launches
+
+
+class ReadsItsLoss(GPT):
+    def loss(self, idx, targets, **options):
+        loss = super().loss(idx, targets, **options)
+        return loss * (2 if float(loss.data) > 0 else 1)
+
+
+def test_a_step_that_reads_a_value_is_not_recorded(cupy):
+    """float(x), hidden in a model: the recording fails, the warning says why, and training goes on plainly."""
+    model = ReadsItsLoss(CONFIG).to(np.float64).to("cuda")
+    opt = AdamW(model.parameters(), lr=1e-2)
+    step = captured_step(model, opt)
+    with pytest.warns(UserWarning, match="launched plainly.*value was read"):
+        losses = steps(step, opt)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step(*batch(0)) < losses[0]
+    assert opt.step_count == 7
+
+
+def test_a_step_that_is_not_finite_moves_nothing(cupy):
+    model, opt = made()
+    step = captured_step(model, opt)
+    steps(step, opt, 4)
+    before = [a.get() for a in (opt.flat, opt.m, opt.v)]
+    opt.flat[0] = np.inf
+    before[0][0] = np.inf
+    with pytest.raises(FloatingPointError, match="step 5"):
+        step(*batch())
+    for a, b in zip((opt.flat, opt.m, opt.v), before):
+        np.testing.assert_array_equal(a.get(), b)
+    assert opt.step_count == 4
+
+
+def test_ids_are_checked_before_they_are_sent(cupy):
+    model, opt = made()
+    step = captured_step(model, opt)
+    steps(step, opt, 3)
+    idx, targets = batch()
+    with pytest.raises(IndexError, match="token id 11"):
+        step(idx + 11 - idx, targets)
+    with pytest.raises(ValueError, match="no target"):
+        step(idx, np.full_like(targets, -100))
+
+
+def test_a_recording_is_not_done_until_it_is_called(cupy):
+    x = nn.Parameter(np.ones(3), device="cuda")
+    recording = graph.Recording(lambda: (Tensor(x.data) * 2).data)
+    assert x.data.tolist() == [1, 1, 1]
+    x.data[...] = 5
+    assert recording().tolist() == [10, 10, 10]

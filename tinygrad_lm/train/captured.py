@@ -1,0 +1,109 @@
+"""The training step for a GPU, launched as one: see graph.py."""
+import warnings
+from math import sqrt
+
+import numpy as np
+
+from ..backend import array_module, beside
+from ..functional import check_ids
+from ..graph import CannotRecord, Recording
+from ..modes import anomaly_detection
+from ..optim import AdamW, clip_scale
+from .step import check_loss, train_step
+
+WARM_UP = 2                             # steps launched plainly first: they compile the kernels and make the constants
+
+
+def captured_step(model, opt, *, max_norm=1.0):
+    """step(idx, targets) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
+
+    It launches plainly, as train_step does, wherever a replay would be wrong: on the CPU, for a batch of another shape
+    than the recorded one, while dropout draws, for another optimizer than AdamW, and where recording fails (a warning
+    says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
+    """
+    return CapturedStep(model, opt, max_norm)
+
+
+class CapturedStep:
+    def __init__(self, model, opt, max_norm):
+        self.model, self.opt, self.max_norm = model, opt, max_norm
+        self.calls, self.replay = 0, None
+        self.possible = opt.device == "cuda" and type(opt) is AdamW and not getattr(opt, "scaler", None)
+
+    def __call__(self, idx, targets):
+        self.calls += 1
+        if self.possible and not self.replay and self.calls > WARM_UP and self.fits():
+            self.record(idx, targets)
+        if not self.replay or not self.fits() or not idx.shape == self.idx.shape == targets.shape or nothing_counts(targets):
+            return train_step(self.model, self.opt, idx, targets, max_norm=self.max_norm)
+        check_ids_on_host(idx, targets, self.model.config.vocab_size)
+        self.idx[...], self.targets[...] = beside(idx, self.idx), beside(targets, self.targets)
+        self.rates[...] = beside(rates(self.opt), self.rates)
+        loss, norm = self.replay().get().tolist()                          # the one time that the host waits
+        check_loss(loss, self.opt)
+        clip_scale([norm * norm], self.max_norm)                           # raises where the norm is not finite
+        self.opt.step_count += 1
+        return loss
+
+    def fits(self):
+        """Nothing in the model draws or checks now what a recording would repeat or could not do."""
+        return not anomaly_detection() and not any(m.training and getattr(m, "p", 0) for m in self.model.modules())
+
+    def record(self, idx, targets):
+        opt, xp = self.opt, array_module(self.opt.flat)
+        self.idx, self.targets = xp.array(beside(idx, opt.flat)), xp.array(beside(targets, opt.flat))
+        self.rates = xp.zeros(3, opt.flat.dtype)
+        try:
+            self.replay = Recording(self.work)
+        except CannotRecord as why:
+            self.possible = False
+            warnings.warn(f"the training step could not be recorded, and is launched plainly: {why}", stacklevel=3)
+
+    def work(self):
+        """Forward, backward, clip, update; reads nothing. -> (loss, norm of the gradient) as one array"""
+        opt, xp = self.opt, array_module(self.opt.flat)
+        opt.zero_grad()
+        loss = self.model.loss(self.idx, self.targets)
+        loss.backward()
+        runs = opt._runs()
+        squares = sum(opt.flat_grad[a:b] @ opt.flat_grad[a:b] for a, b, _ in runs)
+        norm = xp.sqrt(squares)
+        sound = xp.isfinite(norm) & xp.isfinite(loss.data)                 # else nothing moves
+        scale = xp.minimum(self.max_norm / xp.maximum(norm, 1e-30), 1)
+        for start, stop, decays in runs:
+            g = xp.where(sound, opt.flat_grad[start:stop] * scale, 0)
+            adamw(opt, slice(start, stop), g, decays, self.rates, sound)
+        return xp.stack([loss.data.astype(norm.dtype), norm])
+
+
+def adamw(opt, block, g, decays, rates, sound):
+    """AdamW.update once more, with all that changes from step to step read from the device: rates (3,), sound bool ()"""
+    xp = array_module(g)
+    w, m, v = opt.flat[block], opt.m[block], opt.v[block]
+    b1, b2 = opt.betas
+    m *= xp.where(sound, b1, 1).astype(m.dtype)
+    m += (1 - b1) * g
+    v *= xp.where(sound, b2, 1).astype(v.dtype)
+    v += (1 - b2) * (g * g)
+    if decays:
+        w *= xp.where(sound, rates[0], 1).astype(w.dtype)
+    w -= xp.where(sound, rates[2] * m / (xp.sqrt(v) + rates[1]), 0)
+
+
+def rates(opt):
+    """What AdamW needs anew for the next step: 1 − lr λ, and ε and lr with the corrections of the step's number in them."""
+    step, (b1, b2) = opt.step_count + 1, opt.betas
+    root = sqrt(1 - b2 ** step)
+    return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
+
+
+def nothing_counts(targets):
+    """Is there no target to learn from? Asked of arrays on the host only."""
+    return array_module(targets) is np and not (targets != -100).any()
+
+
+def check_ids_on_host(idx, targets, size):
+    if array_module(idx) is np:
+        check_ids(idx, size, "token id")
+    if array_module(targets) is np:
+        check_ids(np.where(targets == -100, 0, targets), size, "target")
