@@ -183,7 +183,6 @@ PLANTED = {
     "tensor cores: v is not transposed": ("attention_mma.cu", "load_matrices<true>", "load_matrices<false>"),
     "tensor cores: a-fragments in the wrong order": ("attention_mma.cu", "p[r][2 * s + e / 2][e % 2 * 2], p[r][2 * s + e / 2]",
                                                      "p[r][2 * s + e % 2][e / 2 * 2], p[r][2 * s + e % 2]"),
-    "tensor cores: keys are overwritten while in use": ("attention_mma.cu", "__syncthreads();                                   // the tile", "//"),
     "tensor cores: an edge tile taken for a whole one": ("attention_mma.cu", "s0 + N > past + t1", "s0 > past + t1"),
 }
 
