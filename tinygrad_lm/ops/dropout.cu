@@ -1,5 +1,5 @@
 // Dropout (Srivastava et al. 2014 [DROP]) whose mask is never stored: element i is kept where word i of a Philox stream
-// is at least p 2³². Backward is the same launch on dy: from the same key the same mask.
+// [PHILOX] is at least p 2³². Backward is the same launch on dy: from the same key the same mask.
 //
 // A thread holds four neighbouring elements, for which one counter gives four words. Blocks of 256 threads.
 //
