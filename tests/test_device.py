@@ -256,7 +256,7 @@ def test_a_reward_model_and_answers_on_the_device(cupy):
 
 def test_a_checkpoint_goes_to_the_host_and_back(cupy, tmp_path):
     def fresh(device, seed):
-        model = GPT(CONFIG, rng=np.random.default_rng(seed)).to(device)
+        model = GPT(CONFIG, rng=np.random.default_rng(seed)).to(np.float64).to(device)
         return {"model": model, "opt": AdamW(model.parameters(), lr=1e-2)}
 
     run = fresh("cuda", 0)
@@ -273,7 +273,7 @@ def test_a_checkpoint_goes_to_the_host_and_back(cupy, tmp_path):
 
 
 def test_ids_are_checked_on_both_sides(cupy):
-    model = GPT(CONFIG).to("cuda")
+    model = GPT(CONFIG).to(np.float64).to("cuda")
     for ids in (np.array([[1, 11]]), cupy.asarray(np.array([[1, 11]]))):
         refused(IndexError, ["token id 11", r"\(0, 1\)"], model, ids)
         refused(IndexError, ["target 11"], model.loss, np.array([[1, 2]]), ids)
