@@ -123,6 +123,9 @@ def cited():
     book = [p for folder in ("docs", "examples") for p in sorted((ROOT / folder).rglob("*")) if p.suffix in {".md", ".py", ".cu"}]
     texts |= {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8")
               for p in [*book, *PACKAGE.rglob("*.cu")] if p.name != "references.md"}
+    for where in texts:
+        if where.endswith(".cu"):                                        # scratch[N] in the code is no paper
+            texts[where] = "\n".join(re.findall("//(.*)", texts[where]))
     return {(key, where) for where, text in texts.items() for key in KEY.findall(text)}
 
 

@@ -101,3 +101,12 @@ def test_without_a_gpu_it_says_so_and_fails(monkeypatch, capsys, cupy, said):
     assert gpu.main() == 1
     out = capsys.readouterr().out
     assert said in out and out.count("\n") == 1
+
+
+def test_pictures_of_the_chapter_are_drawn(tmp_path):
+    from benchmarks import figures_gpu
+    figures_gpu.main(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"gpu-passes.png", "gpu-tiles.png"}
+    chapter = (figures_gpu.FOLDER.parent / "gpu.md").read_text(encoding="utf-8")
+    for picture in tmp_path.iterdir():
+        assert f"(figures/{picture.name})" in chapter and (figures_gpu.FOLDER / picture.name).exists()
