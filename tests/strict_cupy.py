@@ -53,6 +53,7 @@ class ndarray:
     strides = property(lambda self: self._a.strides)
     flags = property(lambda self: SimpleNamespace(c_contiguous=self._a.flags.c_contiguous))
     T = property(lambda self: self.transpose())
+    data = property(lambda self: SimpleNamespace(ptr=self._a.ctypes.data))
 
     def __len__(self):
         return len(self._a)

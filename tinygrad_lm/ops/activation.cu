@@ -52,12 +52,3 @@ __global__ void gelu_tanh_backward_b(const T* dy, const T* slope, float* db, int
         return load(dy + row * cols + col) * load(slope + row * cols + col);
     }, db, rows, cols);
 }
-
-// instances: gelu_tanh_backward<bf16_t, 1>, gelu_tanh_backward<bf16_t, 8>, gelu_tanh_backward<float, 1>
-// instances: gelu_tanh_backward<float, 4>
-// instances: gelu_tanh_backward_b<bf16_t>
-// instances: gelu_tanh_forward<bf16_t, 1, false>, gelu_tanh_forward<bf16_t, 1, true>
-// instances: gelu_tanh_forward<bf16_t, 8, false>, gelu_tanh_forward<float, 1, false>
-// instances: gelu_tanh_forward<float, 1, true>, gelu_tanh_forward<float, 4, false>
-// instances: gelu_tanh_forward<float, 4, true>
-// instances: sum_partials<bf16_t>

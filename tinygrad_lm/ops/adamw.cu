@@ -46,7 +46,4 @@ __global__ void clip(float* g, const float* norm, float max_norm, int n) {
         g[i] *= scale;
 }
 
-// instances: adamw
-// instances: clip
-// instances: norm_of_parts
-// instances: sum_of_squares
+// instances: adamw, clip, norm_of_parts, sum_of_squares

@@ -289,7 +289,7 @@ __global__ void __launch_bounds__(THREADS) attention_forward(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS, 2) attention_key_gradients(
+__global__ void __launch_bounds__(THREADS) attention_key_gradients(
         const F* q, const F* k, const F* v, const int* lengths, const F* dy, const float* lse, const float* delta,
         F* dk, F* dv, int H, int K, int T, int S, int size, int causal, float scale) {
     int b = blockIdx.z, kh = blockIdx.y;
@@ -323,7 +323,7 @@ __global__ void __launch_bounds__(THREADS) qkv_attention_forward(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS, 2) qkv_attention_key_gradients(
+__global__ void __launch_bounds__(THREADS) qkv_attention_key_gradients(
         const F* qkv, const F* dy, const float* lse, const float* delta, F* dqkv, int H, int T, int size, float scale) {
     Sizes z{T, T, size, T, 1, scale};
     long long sequence = (long long)blockIdx.z * H * T;
@@ -344,21 +344,14 @@ __global__ void __launch_bounds__(THREADS) qkv_attention_query_gradients(
                                 lse + head, delta + head, side_by_side(dqkv, 0, 3, H, T, size), h, h, z);
 }
 
-// instances: attention_delta<bf16_t>, attention_delta<float>, attention_delta<half_t>
-// instances: attention_forward<float, 128, 64, 32>, attention_forward<float, 16, 64, 64>
-// instances: attention_forward<float, 32, 64, 64>, attention_forward<float, 64, 64, 64>
-// instances: attention_forward<half_t, 32, 64, 64>
-// instances: attention_key_gradients<bf16_t, 64, 64, 32>, attention_key_gradients<float, 128, 32, 16>
-// instances: attention_key_gradients<float, 16, 64, 32>, attention_key_gradients<float, 32, 64, 32>
-// instances: attention_key_gradients<float, 64, 64, 32>, attention_key_gradients<half_t, 128, 32, 16>
-// instances: attention_key_gradients<half_t, 32, 64, 32>, attention_key_gradients<half_t, 64, 64, 32>
-// instances: attention_query_gradients<bf16_t, 64, 64, 32>, attention_query_gradients<float, 128, 32, 16>
-// instances: attention_query_gradients<float, 16, 64, 32>, attention_query_gradients<float, 32, 64, 32>
-// instances: attention_query_gradients<float, 64, 64, 32>, attention_query_gradients<half_t, 128, 32, 16>
-// instances: attention_query_gradients<half_t, 32, 64, 32>, attention_query_gradients<half_t, 64, 64, 32>
-// instances: qkv_attention_forward<float, 32, 64, 64>, qkv_attention_forward<float, 64, 64, 64>
-// instances: qkv_attention_forward<half_t, 64, 64, 64>
-// instances: qkv_attention_key_gradients<float, 32, 64, 32>, qkv_attention_key_gradients<float, 64, 64, 32>
-// instances: qkv_attention_key_gradients<half_t, 64, 64, 32>
-// instances: qkv_attention_query_gradients<float, 32, 64, 32>, qkv_attention_query_gradients<float, 64, 64, 32>
-// instances: qkv_attention_query_gradients<half_t, 64, 64, 32>
+// instances: attention_delta<float|half_t|bf16_t>
+// instances: attention_forward<float|half_t|bf16_t, 16|32|64, 64, 64>, attention_forward<float|half_t|bf16_t, 128, 64, 32>
+// instances: qkv_attention_forward<float|half_t|bf16_t, 16|32|64, 64, 64>, qkv_attention_forward<float|half_t|bf16_t, 128, 64, 32>
+// instances: attention_query_gradients<float|half_t|bf16_t, 16|32|64, 64, 32>
+// instances: attention_query_gradients<float|half_t|bf16_t, 128, 32, 16>
+// instances: attention_key_gradients<float|half_t|bf16_t, 16|32|64, 64, 32>
+// instances: attention_key_gradients<float|half_t|bf16_t, 128, 32, 16>
+// instances: qkv_attention_query_gradients<float|half_t|bf16_t, 16|32|64, 64, 32>
+// instances: qkv_attention_query_gradients<float|half_t|bf16_t, 128, 32, 16>
+// instances: qkv_attention_key_gradients<float|half_t|bf16_t, 16|32|64, 64, 32>
+// instances: qkv_attention_key_gradients<float|half_t|bf16_t, 128, 32, 16>

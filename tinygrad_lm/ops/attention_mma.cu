@@ -199,6 +199,7 @@ __global__ void __launch_bounds__(THREADS, 2) qkv_attention_forward_mma(
                         3 * C, 3 * C, C, T, T, T, 1, scale);
 }
 
-// instances: attention_forward_mma<bf16_t, 64, 2, 32>, attention_forward_mma<half_t, 128, 1, 32>
-// instances: attention_forward_mma<half_t, 32, 2, 64>, attention_forward_mma<half_t, 64, 2, 32>
-// instances: qkv_attention_forward_mma<half_t, 64, 2, 32>
+// instances: attention_forward_mma<half_t|bf16_t, 32, 2, 64>, attention_forward_mma<half_t|bf16_t, 64, 2, 32>
+// instances: attention_forward_mma<half_t|bf16_t, 128, 1, 32>, qkv_attention_forward_mma<half_t|bf16_t, 32, 2, 64>
+// instances: qkv_attention_forward_mma<half_t|bf16_t, 64, 2, 32>
+// instances: qkv_attention_forward_mma<half_t|bf16_t, 128, 1, 32>

@@ -78,6 +78,4 @@ __global__ void cross_entropy_backward(const T* gradient, const float* dy, const
     for (int v = threadIdx.x; v < V; v += blockDim.x) store(dlogits + start + v, scale * load(gradient + start + v));
 }
 
-// instances: cross_entropy_backward<bf16_t>, cross_entropy_backward<float>, cross_entropy_backward<half_t>
-// instances: cross_entropy_forward<bf16_t>, cross_entropy_forward<float>, cross_entropy_forward<half_t>
-// instances: cross_entropy_total
+// instances: cross_entropy_forward<float|half_t|bf16_t>, cross_entropy_backward<float|half_t|bf16_t>, cross_entropy_total

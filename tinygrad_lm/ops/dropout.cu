@@ -30,5 +30,4 @@ __global__ void philox_words(unsigned* out, const unsigned* key, int n) {
         if (4LL * group + j < n) out[4LL * group + j] = word[j];
 }
 
-// instances: dropout<bf16_t>, dropout<float>, dropout<half_t>
-// instances: philox_words
+// instances: dropout<float|half_t|bf16_t>, philox_words

@@ -32,4 +32,4 @@ __global__ void embedding_backward(const T* dy, const int* order, const int* tok
     }
 }
 
-// instances: embedding_backward<bf16_t>, embedding_backward<float>, embedding_backward<half_t>
+// instances: embedding_backward<float|half_t|bf16_t>

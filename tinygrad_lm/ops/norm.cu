@@ -91,18 +91,3 @@ __global__ void norm_backward_w(const T* dy, const T* x, const float* means, con
     }, dw, rows, cols);
     if (BIAS) column_partials([=](long long row, int col) { return load(dy + row * cols + col); }, db, rows, cols);
 }
-
-// instances: norm_backward_w<bf16_t, false, false>, norm_backward_w<bf16_t, true, false>
-// instances: norm_backward_w<bf16_t, true, true>, norm_backward_w<float, false, false>
-// instances: norm_backward_w<float, true, false>, norm_backward_w<float, true, true>
-// instances: norm_backward_w<half_t, false, false>
-// instances: norm_backward_x<bf16_t, 32, 8, false>, norm_backward_x<float, 32, 4, true>
-// instances: norm_forward<bf16_t, 256, 1, false, false>, norm_forward<bf16_t, 256, 8, false, false>
-// instances: norm_forward<bf16_t, 32, 1, false, false>, norm_forward<bf16_t, 32, 1, true, false>
-// instances: norm_forward<bf16_t, 32, 1, true, true>, norm_forward<bf16_t, 32, 8, false, false>
-// instances: norm_forward<float, 256, 4, false, false>, norm_forward<float, 256, 4, true, false>
-// instances: norm_forward<float, 32, 1, false, false>, norm_forward<float, 32, 1, true, false>
-// instances: norm_forward<float, 32, 4, false, false>, norm_forward<float, 32, 4, true, false>
-// instances: norm_forward<float, 32, 4, true, true>, norm_forward<half_t, 256, 1, false, false>
-// instances: norm_forward<half_t, 32, 1, false, false>, norm_forward<half_t, 32, 8, false, false>
-// instances: sum_partials<bf16_t>, sum_partials<float>, sum_partials<half_t>

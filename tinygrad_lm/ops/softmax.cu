@@ -171,17 +171,3 @@ __global__ void log_softmax_backward(const T* dy, const T* y, T* dx, int rows, i
         store_pack(dx + i, d);
     }
 }
-
-// instances: log_softmax_backward<bf16_t, 32, 1>, log_softmax_backward<float, 256, 4>
-// instances: log_softmax_backward<float, 32, 1>, log_softmax_backward<float, 32, 4>
-// instances: log_softmax_backward<half_t, 32, 1>
-// instances: log_softmax_forward<bf16_t, 32, 1>, log_softmax_forward<float, 256, 4>
-// instances: log_softmax_forward<float, 32, 1>, log_softmax_forward<float, 32, 4>
-// instances: log_softmax_forward<half_t, 32, 1>
-// instances: masked_softmax_forward<bf16_t, 256, 8>, masked_softmax_forward<bf16_t, 32, 1>
-// instances: masked_softmax_forward<float, 256, 4>, masked_softmax_forward<float, 32, 1>
-// instances: masked_softmax_forward<half_t, 256, 8>, masked_softmax_forward<half_t, 32, 1>
-// instances: softmax_backward<bf16_t, 256, 8>, softmax_backward<bf16_t, 32, 1>, softmax_backward<float, 256, 4>
-// instances: softmax_backward<float, 32, 1>, softmax_backward<half_t, 256, 8>, softmax_backward<half_t, 32, 1>
-// instances: softmax_forward<bf16_t, 256, 8>, softmax_forward<bf16_t, 32, 1>, softmax_forward<float, 32, 1>
-// instances: softmax_forward<float, 32, 4>, softmax_forward<half_t, 32, 1>
