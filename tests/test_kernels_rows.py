@@ -177,7 +177,7 @@ PLANTED = {                                                # what each mistake r
     "none": ("softmax.cu", "", ""),
     "no shift": ("softmax.cu", "float shift = shift_of(o.most), scale = 1", "float shift = 0, scale = 1"),
     "the last partial round of the team is left out": ("softmax.cu", "i < cols;", "i + TEAM * N <= cols;"),
-    "a team one past the last row does not leave": ("softmax.cu", "if (row >= rows)", "if (row > rows)"),
+    "one number past the row's end": ("softmax.cu", "i < cols;", "i <= cols;"),
     "no barrier before the warps' sums are read": ("rows.cuh", "= sum;\n    __syncthreads();", "= sum;"),
     "no barrier in the block's sum": ("device.cuh", "= x;\n    __syncthreads();", "= x;"),
 }
