@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
-GUARD = 256                                            # bytes before and after each array, watched
+GUARD = 4096                                           # bytes before and after each array, watched
+MARK = np.array([0x7fc5a5a5], np.uint32).view(np.uint8)    # what stands there: read as float, half or bfloat16 it is NaN
 ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
 # The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
 DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w ]+?)\s+(\w+)\[\];")
@@ -90,7 +91,8 @@ class Kernel:
         limit = self.max_dynamic_shared_size_bytes
         if shared_mem > limit:
             raise KernelError(f"{self.name}: {shared_mem} bytes of shared memory a block, and {limit} were allowed")
-        guarded = [Guarded(a) if isinstance(a, np.ndarray) else None for a in arguments]
+        arrays = {a.ctypes.data: Guarded(a) for a in arguments if isinstance(a, np.ndarray)}     # one given twice is one
+        guarded = [arrays[a.ctypes.data] if isinstance(a, np.ndarray) else None for a in arguments]
         values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
         codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
                           for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
@@ -112,17 +114,23 @@ class Guarded:
 
     def __init__(self, array):
         self.array = array
-        room = np.full(array.nbytes + 2 * GUARD + 64, 0xff, np.uint8)              # read beside it: NaN
+        room = np.empty((array.nbytes + 2 * GUARD + 128) // 64 * 64, np.uint8)
+        room.reshape(-1, 4)[...] = MARK
         start = GUARD + -(room.ctypes.data + GUARD) % 64
         self.data, self.before, self.after = room[start:start + array.nbytes], room[:start], room[start + array.nbytes:]
+        self.guards = self.before.copy(), self.after.copy()
         self.data[...] = array.reshape(-1).view(np.uint8)
         self.address = self.data.ctypes.data
 
     def give_back(self, who):
-        for guard, where in ((self.before, "before the start"), (self.after, "past the end")):
-            if (guard != 0xff).any():
+        guards = zip(("before the start", "past the end"), (self.before, self.after), self.guards)
+        for where, now, then in guards:
+            if not np.array_equal(now, then):
                 raise KernelError(f"{who}, shape {self.array.shape}: something was written {where}")
-        self.array.reshape(-1).view(np.uint8)[...] = self.data
+        if self.array.flags.writeable:
+            self.array.reshape(-1).view(np.uint8)[...] = self.data
+        elif not np.array_equal(self.array.reshape(-1).view(np.uint8), self.data):
+            raise KernelError(f"{who}, shape {self.array.shape}, is read-only and was written")
 
 
 @functools.cache

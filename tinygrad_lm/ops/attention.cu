@@ -289,7 +289,7 @@ __global__ void __launch_bounds__(THREADS) attention_forward(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) attention_key_gradients(
+__global__ void __launch_bounds__(THREADS, 1) attention_key_gradients(
         const F* q, const F* k, const F* v, const int* lengths, const F* dy, const float* lse, const float* delta,
         F* dk, F* dv, int H, int K, int T, int S, int size, int causal, float scale) {
     int b = blockIdx.z, kh = blockIdx.y;
@@ -323,7 +323,7 @@ __global__ void __launch_bounds__(THREADS) qkv_attention_forward(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) qkv_attention_key_gradients(
+__global__ void __launch_bounds__(THREADS, 1) qkv_attention_key_gradients(
         const F* qkv, const F* dy, const float* lse, const float* delta, F* dqkv, int H, int T, int size, float scale) {
     Sizes z{T, T, size, T, 1, scale};
     long long sequence = (long long)blockIdx.z * H * T;
