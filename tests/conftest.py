@@ -25,11 +25,14 @@ def launched_kernels_are_named():
     compiled = kernels.function
 
     @cache
+    def named(path):
+        return set(instances(path.read_text(encoding="utf-8")))
+
     def function(xp, file, kernel):
-        path = kernels.FOLDER / file
-        assert kernel in instances(path.read_text(encoding="utf-8")), \
+        assert kernel in named(kernels.FOLDER / file), \
             f"{file} does not name {kernel}: add it to its lines `// instances: …`"
         return compiled(xp, file, kernel)
+    function.cache_clear = compiled.cache_clear
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "function", function)
         yield

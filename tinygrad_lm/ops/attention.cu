@@ -279,7 +279,7 @@ __device__ void query_gradients(Heads<const F> q, Heads<const F> k, Heads<const 
 // ---- kernels: q (B, H, T, D), k and v (B, K, S, D) where K divides H, lengths (B,); a block (tile, head, sequence) ------
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) attention_forward(
+__global__ void __launch_bounds__(THREADS, 1) attention_forward(
         const F* q, const F* k, const F* v, const int* lengths, F* y, float* lse,
         int H, int K, int T, int S, int size, int causal, float scale) {
     int b = blockIdx.z, h = blockIdx.y;
@@ -313,7 +313,7 @@ __global__ void __launch_bounds__(THREADS) attention_query_gradients(
 // ---- kernels of a transformer block: causal, qkv (B, T, 3, H, D) where the linear layer left it, y (B, T, H, D) ----------
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) qkv_attention_forward(
+__global__ void __launch_bounds__(THREADS, 1) qkv_attention_forward(
         const F* qkv, F* y, float* lse, int H, int T, int size, float scale) {
     int b = blockIdx.z, h = blockIdx.y;
     Sizes z{T, T, size, T, 1, scale};
