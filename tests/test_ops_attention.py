@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import functional as F
+from tinygrad_lm import Tensor, functional as F
 from tinygrad_lm.ops import causal_attention
 
 from .checks import check, check_same, gradients
@@ -123,3 +123,11 @@ def test_qkv_attention_over_many_tokens():
         return (F.softmax(scores) @ v).permute(0, 2, 1, 3).reshape(2, 300, 8)
 
     np.testing.assert_allclose(dqkv, gradients(composed, qkv)[0], atol=1e-11)
+
+
+def test_attention_to_no_key_at_all_is_zero():
+    q, k = Tensor(np.ones((2, 1, 3, 4)), True), Tensor(np.ones((2, 1, 0, 4)), True)
+    y = F.scaled_dot_product_attention(q, k, k)
+    assert y.shape == (2, 1, 3, 4) and not y.data.any()
+    y.sum().backward()
+    assert not q.grad.any() and k.grad.shape == k.shape

@@ -2,6 +2,7 @@
 thread, watched for what a GPU would do silently wrong (cuda_on_cpu.h)."""
 import ctypes
 import functools
+import getpass
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 GUARD = 4096                                           # bytes before and after each array, watched
+FLAGS = ("-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-w")
 ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
 # The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
 DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w ]+?)\s+(\w+)\[\];")
@@ -90,8 +92,9 @@ class Kernel:
         limit = self.max_dynamic_shared_size_bytes
         if shared_mem > limit:
             raise KernelError(f"{self.name}: {shared_mem} bytes of shared memory a block, and {limit} were allowed")
-        arrays = {a.ctypes.data: Guarded(a) for a in arguments if isinstance(a, np.ndarray)}     # one given twice is one
-        guarded = [arrays[a.ctypes.data] if isinstance(a, np.ndarray) else None for a in arguments]
+        place = lambda a: (a.ctypes.data, a.nbytes)
+        arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
+        guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
         values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
         codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
                           for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
@@ -140,15 +143,15 @@ def compiled(text, options):
         raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
     folders = [o[2:] for o in options if o.startswith("-I")]
     included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
-    key = hashlib.sha256(b"\0".join([compiler().encode(), text.encode(), *included])).hexdigest()[:32]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{os.getuid()}") / "kernels"
-    cache.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, FLAGS), text.encode(), *included])).hexdigest()[:32]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{getpass.getuser()}") / "kernels"
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache / f"{key}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            command = [compiler(), "-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-w", f"-I{HEADER.parent}",
+            command = [compiler(), *FLAGS, f"-I{HEADER.parent}",
                        *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

@@ -249,7 +249,10 @@ inline int find_static_shared(dl_phdr_info* info, size_t, void* data) {        /
     return ours;
 }
 
+static thread_local volatile char touched;     // the loader tells where thread-local data lies once some of it was used
+
 inline void poison_shared() {
+    touched = 1;
     Range r{reinterpret_cast<const void*>(&find_static_shared), nullptr, 0};
     dl_iterate_phdr(find_static_shared, &r);
     if (r.start) memset(r.start, 0xff, r.size);
