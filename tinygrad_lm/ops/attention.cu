@@ -300,7 +300,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_key_gradients(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) attention_query_gradients(
+__global__ void __launch_bounds__(THREADS, 1) attention_query_gradients(
         const F* q, const F* k, const F* v, const int* lengths, const F* dy, const float* lse, const float* delta,
         F* dq, int H, int K, int T, int S, int size, int causal, float scale) {
     int b = blockIdx.z, h = blockIdx.y;
@@ -334,7 +334,7 @@ __global__ void __launch_bounds__(THREADS, 1) qkv_attention_key_gradients(
 }
 
 template <typename F, int D, int M, int N>
-__global__ void __launch_bounds__(THREADS) qkv_attention_query_gradients(
+__global__ void __launch_bounds__(THREADS, 1) qkv_attention_query_gradients(
         const F* qkv, const F* dy, const float* lse, const float* delta, F* dqkv, int H, int T, int size, float scale) {
     int h = blockIdx.y;
     Sizes z{T, T, size, T, 1, scale};
