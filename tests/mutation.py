@@ -52,8 +52,8 @@ DEVICE = "the way of CuPy's arrays, which tests/test_device.py and tests/test_ke
 
 # Mutants that compute the same: (function, change): reason. An entry that matches no mutant is an error.
 EQUIVALENT = {
-    ("attention._softmax_or_zero", "0  →  1  (2)"): "−∞ less anything is −∞",
-    ("attention._softmax_or_zero", "1  →  2"): "zero divided by anything is zero",
+    ("softmax.softmax_or_zero", "0  →  1  (2)"): "−∞ less anything is −∞",
+    ("softmax.softmax_or_zero", "1  →  2"): "zero divided by anything is zero",
     ("causal_attention.tiles", "1  →  2"): "how many sequences a tile has changes the speed alone",
     ("causal_attention.tiles", "n_head * (end - t) * end  →  n_head * (end - t)"): "likewise",
     ("causal_attention.tiles", "n_head * (end - t) * end  →  end"): "likewise",

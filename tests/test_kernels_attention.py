@@ -3,11 +3,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tinygrad_lm import emulator, kernels
+from tinygrad_lm import emulator
 from tinygrad_lm.ops.attention import attention_backward, attention_forward
 from tinygrad_lm.ops.attention_kernels import (attention_kernel_backward, attention_kernel_forward,
                                                qkv_attention_kernel_backward, qkv_attention_kernel_forward)
 from tinygrad_lm.ops.causal_attention import qkv_attention_backward, qkv_attention_forward
+
+from .planted import planted
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="the emulator needs a C++ compiler")
 
@@ -197,20 +199,7 @@ def check_all(xp, file):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_mistakes_are_seen(name, tmp_path, monkeypatch):
-    file, right, wrong = PLANTED[name]
-    for path in [*kernels.FOLDER.glob("attention*.cu"), kernels.FOLDER / "device.cuh"]:
-        text = path.read_text(encoding="utf-8")
-        if path.name == file:
-            assert right in text, "the line to spoil is gone: spoil its successor"
-            text = text.replace(right, wrong)
-        (tmp_path / path.name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
-    monkeypatch.setattr(kernels, "OPTIONS", ("-std=c++17", f"-I{tmp_path}"))
-    kernels.function.cache_clear()
-    try:
-        with pytest.raises((AssertionError, emulator.KernelError)) as caught:
-            check_all(np, file)
-        assert "does not compile" not in str(caught.value)
-    finally:
-        kernels.function.cache_clear()
+def test_planted_mistakes_are_seen(name, tmp_path):
+    with planted(tmp_path, *PLANTED[name]), pytest.raises((AssertionError, emulator.KernelError)) as caught:
+        check_all(np, PLANTED[name][0])
+    assert "does not compile" not in str(caught.value)

@@ -184,7 +184,7 @@ def test_adamw(seed, shape, weight_decay, steps):
         for q in opt.params:
             q.grad = rng.standard_normal(q.shape, dtype=np.float32)
         opt.step()
-        rates = optim.adamw_rates(opt)
+        rates = optim.adamw_rates(opt, opt.step_count)
         for start, stop, decays in opt._runs():
             run = slice(start, stop)
             optim.adamw_kernel(w[run], opt.flat_grad[run], m[run], v[run], rates, opt.betas, decays)

@@ -7,8 +7,7 @@ as memory is read fastest. Tests hold the chain equal to the model.
 from .backend import array_module, beside
 from .functional import raw
 from .ops.activation import gelu_tanh
-from .ops.norm import layer_norm_forward, one_over_root
-from .ops.reduce import row_dots, row_sums
+from .ops.norm import layer_norm_forward, standardised
 
 
 def decoder(model):
@@ -49,19 +48,11 @@ def linear(layer, norm=None):
         w = xp.ascontiguousarray(norm.weight.data[:, None] * w)
 
     def apply(x):
-        y = (x if norm is None else standardised(x, norm.eps)) @ w
+        y = (x if norm is None else standardised(x, norm.eps)[0]) @ w
         y += c
         return y
 
     return apply
-
-
-def standardised(x, eps):
-    """Each row with mean 0 and variance 1: (B, C) -> (B, C)"""
-    C = x.shape[-1]
-    x = x - row_sums(x) / C
-    x *= one_over_root(row_dots(x, x), eps, C)
-    return x
 
 
 def attend(qkv, n_head, past, mask):

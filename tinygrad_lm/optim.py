@@ -208,7 +208,7 @@ class AdamW(Optimizer):
 
     def prepare(self):
         if fits_kernel(self.flat):
-            self.rates[...] = array_module(self.flat).asarray(adamw_rates(self))
+            self.rates[...] = array_module(self.flat).asarray(adamw_rates(self, self.step_count))
 
     def update(self, w, g, block, decay):
         if fits_kernel(w):
@@ -276,11 +276,11 @@ def warmup_cosine(step, *, lr, warmup, total, floor=0.0):
 
 # ---- on the GPU: ops/adamw.cu -----------------------------------------------------------------------------------------
 
-def adamw_rates(opt):
-    """What AdamW's kernel reads anew each step: 1 − lr λ, and lr and ε with the corrections of the step's number in."""
+def adamw_rates(opt, step):
+    """What AdamW needs anew at each step (1, 2, …): 1 − lr λ, and ε and lr with the corrections of the step's number in."""
     b1, b2 = opt.betas
-    root = sqrt(1 - b2 ** opt.step_count)
-    return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** opt.step_count)], np.float32)
+    root = sqrt(1 - b2 ** step)
+    return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
 
 
 def adamw_kernel(w, g, m, v, rates, betas, decays):

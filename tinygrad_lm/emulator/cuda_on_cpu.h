@@ -4,7 +4,7 @@
 // The kernel's text is not changed. What it takes for granted is defined here: threadIdx and its like, __syncthreads,
 // shuffles, atomics, the mathematics. What a GPU would do silently wrong is told: a thread that never comes to a barrier, a
 // lane that is missing from an exchange, shared memory read before it is written (it starts as NaN), arguments of the wrong
-// size. In the order of DESIGN: this is for proof and for learning, not for speed.
+// size. This is for proof and for learning, not for speed.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -264,10 +264,6 @@ inline void* dynamic() { return dynamic_shared; }
 
 // ---- the launch -----------------------------------------------------------------------------------------------------
 
-template <typename T> const char* kind() {
-    if (std::is_pointer<T>::value) return "array";
-    return std::is_floating_point<T>::value ? "float" : "int";
-}
 template <typename T> int width() { return sizeof(std::remove_pointer_t<T>); }
 template <typename T> bool floating() { return std::is_floating_point<std::remove_pointer_t<T>>::value; }
 
@@ -287,8 +283,6 @@ bool check(const long long* codes, int n, std::index_sequence<I...>) {
     (one(int(I), std::is_pointer<A>::value, width<A>(), floating<A>()), ...);
     return ok;
 }
-
-template <typename F> struct Call { F f; };
 
 template <typename... A, size_t... I>
 void run(void (*f)(A...), const int* size, int shared, const long long* codes, int n, int order, unsigned seed,

@@ -4,11 +4,11 @@ from math import pi, sqrt
 import numpy as np
 
 from ..backend import array_module, pieces
-from ..kernels import fits_kernel, launch
+from ..kernels import fits_kernel, launch, storage
 from .elementwise import sigmoid
 from .erf import erf
 from .reduce import column_sums
-from .rows import BLOCK, STORAGE, dense, pack, parts_of, sum_partials
+from .rows import BLOCK, dense, pack, parts_of, sum_partials
 
 ROOT_2_PI = sqrt(2 / pi)
 CUBIC = 0.044715
@@ -162,7 +162,7 @@ def bias_gelu_tanh_kernel_backward(dy, saved, needs):
     P = parts_of(rows)
     db = array_module(slope).zeros((P, C), np.float32)
     if rows * C:
-        launch("activation.cu", f"gelu_tanh_backward_b<{STORAGE[slope.dtype.name]}>", (-(-C // 32), P), (32, 8),
+        launch("activation.cu", f"gelu_tanh_backward_b<{storage(slope)}>", (-(-C // 32), P), (32, 8),
                (dy, slope, db, np.int32(rows), np.int32(C)))
     return dx, sum_partials("activation.cu", db, slope)
 
@@ -171,5 +171,5 @@ def _launch_flat(kernel, arrays, C, options="", *numbers):
     """A thread for each pack of neighbours; C: a pack must not reach over a multiple of it."""
     size, N = arrays[0].size, pack(arrays, C)
     if size:
-        launch("activation.cu", f"{kernel}<{STORAGE[arrays[0].dtype.name]}, {N}{options}>", -(-size // (N * BLOCK)), BLOCK,
+        launch("activation.cu", f"{kernel}<{storage(arrays[0])}, {N}{options}>", -(-size // (N * BLOCK)), BLOCK,
                (*arrays, np.int64(size), *numbers))

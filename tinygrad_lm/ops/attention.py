@@ -2,6 +2,7 @@
 (Vaswani et al. 2017 [ATTN], eq. 1)."""
 from ..backend import array_module
 from .attention_kernels import Kept, attention_kernel_backward, attention_kernel_forward, fits_attention
+from .softmax import mask_scores, softmax_or_zero
 
 
 def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=None):
@@ -18,8 +19,8 @@ def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, 
     p = q @ k.swapaxes(-1, -2)                                           # (B, K, G·T, S)
     p *= scale
     scores = p.reshape(B, H, T, S)                                       # a view: what is masked here is masked in p
-    _mask(scores, mask, is_causal, key_lengths)
-    _softmax_or_zero(p)
+    mask_scores(scores, mask, is_causal, key_lengths)
+    softmax_or_zero(p)
     return (p @ v).reshape(B, H, T, v.shape[-1]), (q, k, v, p, scale)
 
 
@@ -41,29 +42,3 @@ def attention_backward(dy, saved, needs):
     dq = (ds @ k).reshape(B, H, T, D) if needs[0] else None
     dk = ds.swapaxes(-1, -2) @ q if needs[1] else None
     return dq, dk, dv
-
-
-def _mask(scores, mask, is_causal, key_lengths):
-    """Set to −∞, in place, what a query may not see. scores (B, H, T, S)"""
-    xp = array_module(scores)
-    T, S = scores.shape[-2:]
-    if mask is not None and mask.dtype == bool:                          # True: may see
-        xp.copyto(scores, -xp.inf, where=~mask)
-    elif mask is not None:
-        scores += mask.astype(scores.dtype, copy=False)
-    if is_causal:                                                        # the last query sees the last key
-        xp.copyto(scores, -xp.inf, where=xp.arange(S) > xp.arange(T)[:, None] + (S - T))
-    if key_lengths is not None:
-        xp.copyto(scores, -xp.inf, where=xp.arange(S) >= key_lengths[:, None, None, None])
-
-
-def _softmax_or_zero(p):
-    """Softmax of each row in place; a row of −∞ alone (nothing may be seen) becomes zeros, not NaN."""
-    xp = array_module(p)
-    if p.shape[-1] == 0:                                                 # no key at all
-        return
-    peak = p.max(-1, keepdims=True)
-    p -= xp.where(peak == -xp.inf, 0, peak)
-    xp.exp(p, out=p)
-    total = p.sum(-1, keepdims=True)
-    p /= xp.where(total == 0, 1, total)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import array_module
-from ..kernels import fits_kernel, launch
+from ..kernels import fits_kernel, launch, storage
 
 # Rows that a block owns, and rows that it walks over at a time, by the head size that a tile has room for: what stays
 # below 64 KiB of shared memory.
@@ -13,8 +13,6 @@ FORWARD = {16: (64, 64), 32: (64, 64), 64: (64, 64), 128: (64, 32)}
 BACKWARD = {16: (64, 32), 32: (64, 32), 64: (64, 32), 128: (32, 16)}
 MMA = {32: (2, 64), 64: (2, 32), 128: (1, 32)}           # stripes of 16 queries a warp, keys at a time
 PAD, THREADS, MMA_WARPS = 4, 256, 4
-
-STORAGE = {"float32": "float", "float16": "half_t", "uint16": "bf16_t"}  # NumPy has no bfloat16: its bits travel as uint16
 
 
 class Kept(NamedTuple):
@@ -53,7 +51,7 @@ def attention_kernel_forward(q, k, v, *, is_causal=False, key_lengths=None, scal
     sizes = _ints(H, K, T, S)
     if tensor_cores and has_tensor_cores(q, D):
         R, N = MMA[D]
-        launch("attention_mma.cu", f"attention_forward_mma<{_storage(q)}, {D}, {R}, {N}>",
+        launch("attention_mma.cu", f"attention_forward_mma<{storage(q)}, {D}, {R}, {N}>",
                (-(-T // (16 * R * MMA_WARPS)), H, B), 32 * MMA_WARPS,
                (q, k, v, lengths, y, lse, *sizes, np.int32(is_causal), np.float32(scale)), shared=_mma_bytes(D))
     else:
@@ -97,7 +95,7 @@ def qkv_attention_kernel_forward(qkv, n_head, *, tensor_cores=True):
     scale = np.float32(D ** -0.5)
     if tensor_cores and has_tensor_cores(qkv, D):
         R, N = MMA[D]
-        launch("attention_mma.cu", f"qkv_attention_forward_mma<{_storage(qkv)}, {D}, {R}, {N}>",
+        launch("attention_mma.cu", f"qkv_attention_forward_mma<{storage(qkv)}, {D}, {R}, {N}>",
                (-(-T // (16 * R * MMA_WARPS)), H, B), 32 * MMA_WARPS, (qkv, y, lse, *_ints(H, T), scale),
                shared=_mma_bytes(D))
     else:
@@ -138,7 +136,7 @@ def _plain(name, x, D, tiles):
     M, N = tiles[room]
     tall = 1 if tiles is FORWARD else 2                                  # q, or two tiles of M rows; keys and values in turn, or two
     floats = tall * (M + N) * (room + PAD) + M * (N + PAD)
-    return f"{name}<{_storage(x)}, {room}, {M}, {N}>", M, 4 * floats
+    return f"{name}<{storage(x)}, {room}, {M}, {N}>", M, 4 * floats
 
 
 def _mma_bytes(D):
@@ -148,12 +146,8 @@ def _mma_bytes(D):
 def _delta(dy, y, rows, H, T, D):
     """Σ dy y of each row, (B, T, H) -> (B, H, T)"""
     delta = array_module(y).empty(rows, np.float32)
-    launch("attention.cu", f"attention_delta<{_storage(y)}>", -(-rows // 8), THREADS, (dy, y, delta, *_ints(rows, H, T, D)))
+    launch("attention.cu", f"attention_delta<{storage(y)}>", -(-rows // 8), THREADS, (dy, y, delta, *_ints(rows, H, T, D)))
     return delta
-
-
-def _storage(x):
-    return STORAGE[x.dtype.name]
 
 
 def _ints(*numbers):

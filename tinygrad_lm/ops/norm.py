@@ -5,18 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import array_module
-from ..kernels import fits_kernel, launch
+from ..kernels import fits_kernel, launch, storage
 from .reduce import column_sums, row_dots, row_sums
-from .rows import STORAGE, dense, launch_rows, parts_of, sum_partials
+from .rows import dense, launch_rows, parts_of, sum_partials
 
 
 def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
     """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
     if fits_kernel(x) and x.dtype == w.dtype:
         return layer_norm_kernel_forward(x, w, b, eps=eps)
-    normed = x - row_sums(x) / x.shape[-1]
-    rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
-    normed *= rstd
+    normed, rstd = standardised(x, eps)
     y = normed * w
     if b is not None:
         y += b
@@ -66,6 +64,14 @@ def rms_norm_backward(dy, saved, needs):
     if needs[1]:
         dw = column_sums(dy * normed)
     return dx, dw
+
+
+def standardised(x, eps):
+    """Each row with mean 0 and variance 1, x̂, and 1 / √(var + ε): (..., C) -> (..., C), (..., 1)"""
+    normed = x - row_sums(x) / x.shape[-1]
+    rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
+    normed *= rstd
+    return normed, rstd
 
 
 def one_over_root(squares, eps, C):
@@ -124,7 +130,7 @@ def norm_kernel_backward(dy, saved, needs):
         dw = xp.zeros((P, C), np.float32)
         db = xp.zeros((P, C), np.float32) if bias else xp.zeros((1, 1), np.float32)
         if rows * C:
-            launch("norm.cu", f"norm_backward_w<{STORAGE[x.dtype.name]}, {_flag(centred)}, {_flag(bias)}>", (-(-C // 32), P),
+            launch("norm.cu", f"norm_backward_w<{storage(x)}, {_flag(centred)}, {_flag(bias)}>", (-(-C // 32), P),
                    (32, 8), (dy, x, mean, rstd, dw, db, np.int32(rows), np.int32(C)))
         if needs[1]:
             grads[1] = sum_partials("norm.cu", dw, w)

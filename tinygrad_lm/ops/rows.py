@@ -2,19 +2,17 @@
 import numpy as np
 
 from ..backend import array_module
-from ..kernels import launch
+from ..kernels import launch, storage
 
-STORAGE = {"float32": "float", "float16": "half_t", "uint16": "bf16_t"}      # NumPy has no bfloat16: its bits
 WARP, BLOCK = 32, 256
 SHORT = 1024                                                 # up to here a warp holds a row, beyond it a block
 
 
 def dense(x, like=None):
     """x without gaps, in the dtype of `like`, as kernels read it."""
-    dtype = x.dtype if like is None else like.dtype
-    if dtype.name not in STORAGE:
-        raise TypeError(f"kernels store {', '.join(STORAGE)} (bfloat16's bits), not {dtype}: convert with .astype")
-    return array_module(x).ascontiguousarray(x, dtype=dtype)
+    like = x if like is None else like
+    storage(like)                                            # refuses what kernels do not store
+    return array_module(x).ascontiguousarray(x, dtype=like.dtype)
 
 
 def launch_rows(file, kernel, arguments, shape, *, options=()):
@@ -23,15 +21,15 @@ def launch_rows(file, kernel, arguments, shape, *, options=()):
     if rows * C == 0:
         return
     team = WARP if C <= SHORT else BLOCK
-    flags = ", ".join(map(str, (STORAGE[arguments[0].dtype.name], team, pack(arguments, C), *options)))
+    flags = ", ".join(map(str, (storage(arguments[0]), team, pack(arguments, C), *options)))
     launch(file, f"{kernel}<{flags}>", -(-rows // (BLOCK // team)), BLOCK, (*arguments, np.int32(rows), np.int32(C)))
 
 
 def pack(arguments, C):
     """How many neighbours one load takes: 16 bytes' worth where every row starts at a multiple of 16 bytes, else one."""
     width = 16 // arguments[0].dtype.itemsize
-    storage = [a for a in arguments if hasattr(a, "flags") and a.dtype == arguments[0].dtype and a.ndim]
-    return width if C % width == 0 and all(address(a) % 16 == 0 for a in storage) else 1
+    stored = [a for a in arguments if hasattr(a, "flags") and a.dtype == arguments[0].dtype and a.ndim]
+    return width if C % width == 0 and all(address(a) % 16 == 0 for a in stored) else 1
 
 
 def address(x):
@@ -48,6 +46,6 @@ def sum_partials(file, partials, like):
     parts, C = partials.shape
     y = array_module(partials).empty((C,), like.dtype)
     if C:
-        launch(file, f"sum_partials<{STORAGE[like.dtype.name]}>", -(-C // BLOCK), BLOCK,
+        launch(file, f"sum_partials<{storage(like)}>", -(-C // BLOCK), BLOCK,
                (partials, y, np.int32(parts), np.int32(C)))
     return y

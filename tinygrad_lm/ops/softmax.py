@@ -51,23 +51,39 @@ def masked_softmax_forward(x, *, mask=None, is_causal=False, key_lengths=None): 
     """
     if fits_kernel(x):
         return masked_softmax_kernel_forward(x, mask=mask, is_causal=is_causal, key_lengths=key_lengths)
-    xp = array_module(x)
-    T, S = x.shape[-2:]
-    sees = xp.ones(x.shape, bool) if mask is None else xp.broadcast_to(mask, x.shape)
-    if is_causal:
-        sees = sees & (xp.arange(S) <= xp.arange(T)[:, None] + (S - T))
-    if key_lengths is not None:
-        sees = sees & (xp.arange(S) < key_lengths[:, None, None, None])
-    y = xp.where(sees, x, -xp.inf)
-    peak = y.max(-1, keepdims=True)
-    y -= xp.where(peak == -xp.inf, 0, peak)                  # −∞ − (−∞) would be NaN
-    xp.exp(y, out=y)
-    total = y.sum(-1, keepdims=True)
-    y /= xp.where(total == 0, 1, total)
+    y = x.copy()
+    mask_scores(y, mask, is_causal, key_lengths)
+    softmax_or_zero(y)
     return y, (y, -1)
 
 
 masked_softmax_backward = softmax_backward                   # where y is 0, dx is 0
+
+
+def mask_scores(scores, mask, is_causal, key_lengths):
+    """Set to −∞, in place, what a query may not see. scores (B, H, T, S)"""
+    xp = array_module(scores)
+    T, S = scores.shape[-2:]
+    if mask is not None and mask.dtype == bool:                          # True: may see
+        xp.copyto(scores, -xp.inf, where=~mask)
+    elif mask is not None:
+        scores += mask.astype(scores.dtype, copy=False)
+    if is_causal:                                                        # the last query sees the last key
+        xp.copyto(scores, -xp.inf, where=xp.arange(S) > xp.arange(T)[:, None] + (S - T))
+    if key_lengths is not None:
+        xp.copyto(scores, -xp.inf, where=xp.arange(S) >= key_lengths[:, None, None, None])
+
+
+def softmax_or_zero(p):
+    """Softmax of each row in place; a row of −∞ alone (nothing may be seen) becomes zeros, not NaN."""
+    xp = array_module(p)
+    if p.shape[-1] == 0:                                                 # no key at all
+        return
+    peak = p.max(-1, keepdims=True)
+    p -= xp.where(peak == -xp.inf, 0, peak)
+    xp.exp(p, out=p)
+    total = p.sum(-1, keepdims=True)
+    p /= xp.where(total == 0, 1, total)
 
 
 # ---- softmax.cu, on rows of the last axis: for arrays of the GPU, and for NumPy's on the emulator -------------------

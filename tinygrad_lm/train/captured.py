@@ -1,6 +1,5 @@
 """The training step for a GPU, launched as one: see graph.py."""
 import warnings
-from math import sqrt
 
 import numpy as np
 
@@ -8,7 +7,7 @@ from ..backend import array_module, beside
 from ..functional import check_ids
 from ..graph import CannotRecord, Recording
 from ..modes import anomaly_detection
-from ..optim import AdamW, clip_scale
+from ..optim import AdamW, adamw_rates, clip_scale
 from .step import check_loss, train_step
 
 WARM_UP = 2                             # steps launched plainly first: they compile the kernels and make the constants
@@ -28,7 +27,7 @@ class CapturedStep:
     def __init__(self, model, opt, max_norm):
         self.model, self.opt, self.max_norm = model, opt, max_norm
         self.calls, self.replay = 0, None
-        self.possible = opt.device == "cuda" and type(opt) is AdamW and not getattr(opt, "scaler", None)
+        self.possible = opt.device == "cuda" and type(opt) is AdamW and not opt.scaler
 
     def __call__(self, idx, targets):
         self.calls += 1
@@ -38,7 +37,7 @@ class CapturedStep:
             return train_step(self.model, self.opt, idx, targets, max_norm=self.max_norm)
         check_ids_on_host(idx, targets, self.model.config.vocab_size)
         self.idx[...], self.targets[...] = beside(idx, self.idx), beside(targets, self.targets)
-        self.rates[...] = beside(rates(self.opt), self.rates)
+        self.rates[...] = beside(adamw_rates(self.opt, self.opt.step_count + 1), self.rates)
         loss, norm = self.replay().get().tolist()                          # the one time that the host waits
         check_loss(loss, self.opt)
         clip_scale([norm * norm], self.max_norm)                           # raises where the norm is not finite
@@ -88,13 +87,6 @@ def adamw(opt, block, g, decays, rates, sound):
     if decays:
         w *= xp.where(sound, rates[0], 1).astype(w.dtype)
     w -= xp.where(sound, rates[2] * m / (xp.sqrt(v) + rates[1]), 0)
-
-
-def rates(opt):
-    """What AdamW needs anew for the next step: 1 − lr λ, and ε and lr with the corrections of the step's number in them."""
-    step, (b1, b2) = opt.step_count + 1, opt.betas
-    root = sqrt(1 - b2 ** step)
-    return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
 
 
 def nothing_counts(targets):
