@@ -86,6 +86,8 @@ CASES = {                                                                 # func
     "embedding_large": (lambda w: F.embedding(INDEX * 300, w), [(601, 2)]),
     "matmul": (lambda a, b: F.matmul(a, b) + F.matmul(b[:, 0], b[:, 1]), [(4, 2, 3), (3, 2)]),
     "linear": (F.linear, [(2, 3), (4, 3), (4,)]),
+    "linear_add": (F.linear_add, [(2, 4), (2, 3), (4, 3), (4,)]),
+    "linear_gelu": (F.linear_gelu, [(2, 3), (4, 3), (4,)]),
     "einsum": (lambda a, b: F.einsum("bik,bjk->ij", a, b), [(2, 3, 4), (2, 1, 4)]),
     "cross_entropy": (lambda z: F.cross_entropy(z, np.array([2, -100, 0])), [(3, 4)]),
     "cross_entropy_none": (lambda z: F.cross_entropy(z, [2, 1, 0], reduction="none", label_smoothing=0.1), [(3, 4)]),

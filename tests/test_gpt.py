@@ -231,7 +231,7 @@ def test_dropout_is_seeded_and_off_in_eval():
 def test_dropout_acts_on_the_embeddings_and_on_what_each_block_adds(monkeypatch):
     calls = []
     monkeypatch.setattr(Dropout, "forward", lambda self, x: calls.append(x.shape) or x)
-    logits(tiny(n_layer=3), ids(2, 5))
+    logits(tiny(n_layer=3, dropout=0.1), ids(2, 5))
     assert calls == [(2, 5, 8)] * (1 + 2 * 3)
 
 

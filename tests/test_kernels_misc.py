@@ -185,7 +185,7 @@ def test_adamw(seed, shape, weight_decay, steps):
             q.grad = rng.standard_normal(q.shape, dtype=np.float32)
         opt.step()
         rates = optim.adamw_rates(opt, opt.step_count)
-        for start, stop, decays in opt._runs():
+        for start, stop, decays in ((0, opt.decaying, True), (opt.decaying, opt.flat.size, False)):
             run = slice(start, stop)
             optim.adamw_kernel(w[run], opt.flat_grad[run], m[run], v[run], rates, opt.betas, decays)
     for ours, numpys in ((w, opt.flat), (m, opt.m), (v, opt.v)):

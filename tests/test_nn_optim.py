@@ -233,17 +233,17 @@ def test_a_state_continues_exactly(make, loop, options):
 
 
 def test_updates_are_as_long_as_possible():
-    """One call for all that decay and one for all others, around what has no gradient."""
+    """One call for all, those that decay first, around what has no gradient."""
     params, calls = parameters((2, 2), (3,), (2, 3), (1,), (4,), (2, 1)), []
-    optimizer = optim.SGD(params, lr=0.1)
-    optimizer.update = lambda w, g, block, decay: calls.append((block.start, block.stop))
+    optimizer = optim.SGD(params, lr=0.1, weight_decay=0.1)
+    optimizer.update = lambda w, g, block, decaying: calls.append((block.start, block.stop, decaying))
     for p in params:
         p.grad = np.ones(p.shape)
     optimizer.step()
-    assert calls == [(0, 12), (12, 20)]
+    assert calls == [(0, 20, 12)]
     params[2].grad = None
     optimizer.step()
-    assert calls[2:] == [(0, 4), (10, 12), (12, 20)]
+    assert calls[1:] == [(0, 4, 4), (10, 20, 2)]
 
 
 def test_tied_parameters_move_once():

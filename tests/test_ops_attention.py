@@ -94,7 +94,7 @@ def test_scaled_dot_product_attention_of_large_scores():
     assert np.isfinite(y).all() and y.dtype == np.float32
 
 
-@pytest.mark.parametrize("queries, scores", [(causal_attention.QUERIES, causal_attention.SCORES), (2, 20)])
+@pytest.mark.parametrize("queries, scores", [(causal_attention.QUERIES, causal_attention.SCORES), ((2, 3), 20)])
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.data())
 def test_qkv_attention(queries, scores, B, T, H, D, data):
     """The fused form for a transformer block is the general one, on the three parts; in one tile and in many."""

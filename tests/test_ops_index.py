@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import basic_indices, integer_array_indices
 
 from tinygrad_lm import Tensor, functional as F
-from tinygrad_lm.ops import index as ix
+from tinygrad_lm.ops import embedding, index as ix
 
 from .checks import check, gradients
 from .strategies import array, lattice, shapes
@@ -55,15 +55,18 @@ def test_take(x, shape, data):
     check(lambda x: F.take(x, index, axis=axis), lambda x: np.take(x, index, axis), x)
 
 
+@pytest.mark.parametrize("onehot", [embedding.ONEHOT, 0])
 @given(st.sampled_from([1, 4, 600]), shapes(sizes=(0, 1, 2, 5)), st.integers(0, 2**32 - 1))
-def test_embedding(n, shape, seed):
-    """A small table and a large one, which go different ways; few different tokens, so that most repeat."""
+def test_embedding(onehot, n, shape, seed):
+    """Either way of going back; few different tokens, so that most repeat."""
     rng = np.random.default_rng(seed)
     idx = rng.choice(rng.integers(0, n, 3), shape)
     w = rng.standard_normal((n, 2))
     y = F.embedding(idx, w)
     np.testing.assert_array_equal(y.data, w[idx])
-    d = gradients(lambda w: F.embedding(idx, w), w)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "ONEHOT", onehot)
+        d = gradients(lambda w: F.embedding(idx, w), w)[0]
     expected = np.zeros_like(w)
     np.add.at(expected, idx, np.random.default_rng(1).standard_normal(y.shape))     # the seed that gradients() uses
     np.testing.assert_allclose(d, expected, atol=1e-12, strict=True)

@@ -52,6 +52,25 @@ def test_linear(rows, n_in, n_out, data):
     check_same(F.linear, lambda x, w: x @ w.T, x, w)
 
 
+@given(shapes(most=2, sizes=(0, 1, 2)), size, size, st.data())
+def test_linear_add(rows, n_in, n_out, data):
+    r, x, w, b = [data.draw(array(s)) for s in ((*rows, n_out), (*rows, n_in), (n_out, n_in), (n_out,))]
+    check_same(F.linear_add, lambda r, x, w, b: r + F.linear(x, w, b), r, x, w, b)
+    check_same(F.linear_add, lambda r, x, w: r + F.linear(x, w), r, x, w)
+
+
+def test_linear_add_takes_equal_shapes_only():
+    x, w = np.ones((2, 3)), np.ones((4, 3))
+    with pytest.raises(ValueError, match=r"shape \(2, 4\) is added to an equal shape, not to \(4,\)"):
+        F.linear_add(np.ones(4), x, w)
+
+
+@given(shapes(most=2, sizes=(0, 1, 2)), size, size, st.data())
+def test_linear_gelu(rows, n_in, n_out, data):
+    x, w, b = [data.draw(array(s)) for s in ((*rows, n_in), (n_out, n_in), (n_out,))]
+    check_same(F.linear_gelu, lambda x, w, b: F.gelu(F.linear(x, w, b), approximate="tanh"), x, w, b)
+
+
 SPECS = ["i,i->", "i,j->ij", "ij,jk->ik", "ij,kj->ki", "ij,j", "ij,jk", "bij,bjk->bik", "btd,bsd->bts", "...d,...d->...",
          "...ij,jk->...ik", "ij,...jk->i...k", "ij,k->k", "ij,jk->", "ik,ij->j", "ij,->j", "ab,ba", "...i,i", "i,...ij", "...i,...i"]
 

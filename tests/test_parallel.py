@@ -189,7 +189,7 @@ def test_threads_that_the_environment_gives_blas_come_back(threads):
 
 def test_a_blas_that_threadpoolctl_does_not_know(monkeypatch):
     from threadpoolctl import ThreadpoolController
-    monkeypatch.setattr(parallel, "_blas", lambda: ThreadpoolController().select(user_api="unheard of"))
+    monkeypatch.setattr(parallel, "_blas", lambda: ThreadpoolController().select(user_api="unheard of").lib_controllers)
     (one, _), (three, _) = train(1), train(3)
     np.testing.assert_allclose(three, one, rtol=1e-9)
 

@@ -260,7 +260,7 @@ def check_ids(ids, size, what):
     from the host are checked there, before they move."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{what}s are integers, not {ids.dtype}: use .astype(int)")
-    if ids.size and not capturing(ids) and (ids.min() < 0 or ids.max() >= size):
+    if ids.size and not capturing(ids) and ids.view(f"u{ids.itemsize}").max() >= size:      # unsigned, −1 is the largest
         xp = array_module(ids)
         place = tuple(int(i) for i in xp.argwhere((ids < 0) | (ids >= size))[0])
         raise IndexError(f"{what} {int(ids[place])} at position {place}: the vocabulary has {size} entries, "
@@ -271,12 +271,24 @@ def check_ids(ids, size, what):
 
 matmul = op(mm.matmul_forward, mm.matmul_backward)
 _linear = op(mm.linear_forward, mm.linear_backward)
+_linear_add = op(mm.linear_add_forward, mm.linear_add_backward)
+_linear_gelu = op(activation.linear_gelu_forward, activation.linear_gelu_backward)
 _einsum = op(mm.einsum_forward, mm.einsum_backward)
 
 
 def linear(x, weight, bias=None):
     """x Wᵀ + b: x (..., I), weight (O, I), bias (O,) -> (..., O)."""
     return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+
+
+def linear_add(residual, x, weight, bias=None):
+    """residual + x Wᵀ + b in one pass: residual (..., O), the rest as for `linear`."""
+    return _linear_add(residual, x, weight) if bias is None else _linear_add(residual, x, weight, bias)
+
+
+def linear_gelu(x, weight, bias):
+    """GPT-2's gelu (the "tanh" one) of x Wᵀ + b, in one operation: shapes as for `linear`."""
+    return _linear_gelu(x, weight, bias)
 
 
 def einsum(spec, a, b):
@@ -317,10 +329,11 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
     kept = targets != ignore_index
-    check_ids(array_module(targets).where(kept, targets, 0), shape[-1], "target")
+    counts = capturing(targets) or kept.sum()
+    check_ids(targets if counts == targets.size else array_module(targets).where(kept, targets, 0), shape[-1], "target")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
-    if reduction == "mean" and not capturing(targets) and not kept.any():
+    if reduction == "mean" and not counts:
         raise ValueError(f"no target to average over: all {targets.size} are {ignore_index}, which is ignored")
     return _cross_entropy(logits, targets=beside(targets, raw(logits)), ignore_index=ignore_index, reduction=reduction,
                           label_smoothing=label_smoothing)
@@ -336,22 +349,12 @@ def mse_loss(x, target):
 
 def layer_norm(x, weight, bias=None, *, eps=1e-5):
     """Rows of mean 0 and variance 1, times weight, plus bias: x (..., C), weight and bias (C,)."""
-    _check_rows("layer_norm", x, weight, *() if bias is None else (bias,))
     return _layer_norm(x, weight, eps=eps) if bias is None else _layer_norm(x, weight, bias, eps=eps)
 
 
 def rms_norm(x, weight, *, eps=1e-6):
     """Rows of mean square 1, times weight: x (..., C), weight (C,)."""
-    _check_rows("rms_norm", x, weight)
     return _rms_norm(x, weight, eps=eps)
-
-
-def _check_rows(name, x, *parameters):
-    """Refuse parameters that are not of x's last axis; some others would broadcast."""
-    for p in parameters:
-        if raw(p).shape != raw(x).shape[-1:]:
-            raise ValueError(f"{name} of shape {raw(x).shape} needs parameters of shape {raw(x).shape[-1:]}, "
-                             f"not {raw(p).shape}")
 
 
 def dropout(x, p, *, rng):

@@ -13,7 +13,7 @@ OPTIONS = ("-std=c++17", f"-I{FOLDER}")
 def fits_kernel(x):
     """Whether `x` is the kernels' to work on: a float32 or float16 array of the GPU. NumPy's arrays never are (the emulator
     is for proof), and float64, in which gradients are checked, stays with the operations composed of CuPy's functions."""
-    return array_module(x) is not np and x.dtype in (np.float32, np.float16)
+    return type(x) is not np.ndarray and array_module(x) is not np and x.dtype in (np.float32, np.float16)
 
 
 STORAGE = {"float32": "float", "float16": "half_t", "uint16": "bf16_t"}    # NumPy has no bfloat16: its bits travel as uint16

@@ -126,8 +126,11 @@ class Linear(Module):
         self.weight = Parameter(rng.uniform(-bound, bound, (n_out, n_in)).astype(FLOAT))
         self.bias = Parameter(rng.uniform(-bound, bound, n_out).astype(FLOAT)) if bias else None
 
-    def forward(self, x):
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x, add_to=None):
+        """x (..., in) -> (..., out), plus the tensor `add_to` of that shape, if there is one."""
+        if add_to is None:
+            return F.linear(x, self.weight, self.bias)
+        return F.linear_add(add_to, x, self.weight, self.bias)
 
 
 class Embedding(Module):

@@ -41,10 +41,11 @@ class Optimizer:
         if self.flat.dtype == np.float16:
             self.flat, self.flat_grad = self.flat.astype(np.float32), self.flat_grad.astype(np.float32)
             self.scaler = LossScaler()
-        self.places, start = [], 0                                               # (parameter, does it decay?, from, to)
+        self.decaying = sum(p.size for p in self.params if p.ndim >= 2)           # so many elements, the first, decay
+        self.places, start = [], 0                                               # (parameter, from, to)
         for p in self.params:
             stop = start + p.size
-            self.places.append((p, p.ndim >= 2, start, stop))
+            self.places.append((p, start, stop))
             p.data = self.home[start:stop].reshape(p.shape)
             p.grad_buffer, p.grad = self.home_grad[start:stop].reshape(p.shape), None
             start = stop
@@ -64,8 +65,8 @@ class Optimizer:
         self.step_count += 1
         self.prepare()
 
-        def update(block, decays):
-            self.update(self.flat[block], self.flat_grad[block], block, self.weight_decay if decays else 0)
+        def update(block, decaying):
+            self.update(self.flat[block], self.flat_grad[block], block, decaying if self.weight_decay else 0)
             if self.scaler:
                 self.home[block] = self.flat[block]
 
@@ -98,23 +99,25 @@ class Optimizer:
         blocks = self._blocks()
         if fits_kernel(self.flat_grad):
             return clip_kernel([self.flat_grad[block] for block, _ in blocks], max_norm)
-        squares = share_out(lambda block, decays: dot(self.flat_grad[block]), blocks, workers)
+        squares = share_out(lambda block, decaying: dot(self.flat_grad[block]), blocks, workers)
         scale, norm = clip_scale(squares, max_norm)
         if scale < 1:
-            share_out(lambda block, decays: operator.imul(self.flat_grad[block], scale), blocks, workers)
+            share_out(lambda block, decaying: operator.imul(self.flat_grad[block], scale), blocks, workers)
         return norm
 
     def _blocks(self):
-        """(slice, decays): the stretches of `_runs`, cut into pieces that stay in the cache while an update passes over
-        them several times."""
-        size = BLOCK if self.device == "cpu" else self.flat.size          # a GPU takes a stretch at once
-        return [(slice(i, min(i + size, stop)), decays) for start, stop, decays in self._runs()
-                for i in range(start, stop, size)]
+        """(slice, how many of its elements, the first, decay): the stretches of `_runs`, cut into pieces that stay in the
+        cache while an update passes over them several times. A GPU takes at once all that decay, and all that do not."""
+        blocks, cut = [], self.decaying
+        for start, stop in self._runs():
+            starts = range(start, stop, BLOCK) if self.device == "cpu" else [start, cut] if start < cut < stop else [start]
+            blocks += [(slice(a, b), min(max(cut - a, 0), b - a)) for a, b in zip(starts, [*starts[1:], stop])]
+        return blocks
 
     def _runs(self):
-        """(start, stop, decays): stretches of the flat buffer whose gradients are there, as long as possible."""
+        """(start, stop): stretches of the flat buffer whose gradients are there, as long as possible."""
         runs, end = [], None
-        for p, decays, start, stop in self.places:
+        for p, start, stop in self.places:
             if p.data.base is not self.home:
                 raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
                                    "took it: make the optimizer anew")
@@ -122,10 +125,10 @@ class Optimizer:
                 continue
             if p.grad is not p.grad_buffer:                                      # somebody set .grad by hand
                 p.grad_buffer[...] = p.grad
-            if end == (start, decays):                                           # it continues the last one
+            if end == start:                                                     # it continues the last one
                 start = runs.pop()[0]
-            runs.append((start, stop, decays))
-            end = stop, decays
+            runs.append((start, stop))
+            end = stop
         return runs
 
     def state_dict(self):
@@ -182,12 +185,12 @@ class SGD(Optimizer):
         self.momentum = momentum
         self.velocity = array_module(self.flat).zeros_like(self.flat)
 
-    def update(self, w, g, block, decay):
+    def update(self, w, g, block, decaying):
         v = self.velocity[block]
         v *= self.momentum
         v += g
-        if decay:
-            v += decay * w
+        if decaying:
+            v[:decaying] += self.weight_decay * w[:decaying]
         w -= self.lr * v
 
 
@@ -210,9 +213,9 @@ class AdamW(Optimizer):
         if fits_kernel(self.flat):
             self.rates[...] = array_module(self.flat).asarray(adamw_rates(self, self.step_count))
 
-    def update(self, w, g, block, decay):
+    def update(self, w, g, block, decaying):
         if fits_kernel(w):
-            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.betas, bool(decay))
+            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.betas, bool(decaying))
         m, v = self.m[block], self.v[block]
         b1, b2 = self.betas
         root = sqrt(1 - b2 ** self.step_count)           # √v̂ = √v / root, with which fraction and ε are expanded
@@ -224,8 +227,8 @@ class AdamW(Optimizer):
         s *= 1 - b2
         v *= b2
         v += s
-        if decay:
-            w *= 1 - self.lr * decay
+        if decaying:
+            w[:decaying] *= 1 - self.lr * self.weight_decay
         xp.sqrt(v, out=s)
         s += self.eps * root
         xp.divide(m, s, out=s)

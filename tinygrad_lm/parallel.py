@@ -206,25 +206,33 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _blas():
+    """The BLAS libraries of this process, each with get_num_threads and set_num_threads."""
     from threadpoolctl import ThreadpoolController
-    return ThreadpoolController().select(user_api="blas")
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
-_blas_lock, _blas_limits = threading.Lock(), []               # one limit an open block; the first knows what was before
+_blas_lock, _open_blocks, _blas_before = threading.Lock(), [0], []    # how many blocks are open; threads before the first
 
 
-@contextmanager
-def one_blas_thread():
+class one_blas_thread:
     """with one_blas_thread(): each matrix product runs on the thread that asks for it: right for small products, whose
     parts would wait for one another, and for workers that share the processors already. Blocks of several threads may
     overlap: the last to end gives BLAS its threads back."""
-    with _blas_lock:
-        _blas_limits.append(None if _blas_limits else _blas().limit(limits=1))
-    try:
-        yield
-    finally:
+
+    def __enter__(self):
         with _blas_lock:
-            if len(_blas_limits) > 1:
-                _blas_limits.pop()
-            else:
-                _blas_limits.pop().restore_original_limits()
+            if not _open_blocks[0]:
+                _blas_before[:] = [blas.get_num_threads() for blas in _blas()]
+                set_blas_threads([1] * len(_blas_before))
+            _open_blocks[0] += 1
+
+    def __exit__(self, *error):
+        with _blas_lock:
+            _open_blocks[0] -= 1
+            if not _open_blocks[0]:
+                set_blas_threads(_blas_before)
+
+
+def set_blas_threads(numbers):
+    for blas, n in zip(_blas(), numbers):
+        blas.set_num_threads(n)

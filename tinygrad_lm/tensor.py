@@ -119,9 +119,6 @@ class Node:
         self.shape, self.dtype = result.shape, result.dtype
         self.number = next(Node.numbers)
 
-    def free(self):
-        self.saved = self.inputs = None
-
 
 def _backpropagate(root, grad, retain_graph):
     """Hand each node the sum of its results' gradients, once, from the root down to the leaves."""
@@ -129,18 +126,19 @@ def _backpropagate(root, grad, retain_graph):
         return _receive(root, grad)
     pending, owned, checked = {root: grad}, set(), anomaly_detection()
     for node in _from_the_root(root):
-        dy = pending.pop(node)
-        wanted = tuple([t is not None for t in node.inputs])
-        for t, g in zip(node.inputs, node.backward(dy, node.saved, wanted)):
+        inputs = node.inputs
+        wanted = tuple([t is not None for t in inputs]) if None in inputs else (True,) * len(inputs)
+        for t, g in zip(inputs, node.backward(pending.pop(node), node.saved, wanted)):
             if t is None:
                 continue
             if checked and not array_module(g).isfinite(g).all():
                 raise FloatingPointError(f"backward of `{node.name}` produced NaN or infinity (shape {g.shape})")
-            if g.shape != t.shape:
-                g = unbroadcast(g, t.shape)
-            if g.dtype != t.dtype:
-                g = g.astype(t.dtype)
-            if type(t) is not Node:
+            like = t if type(t) is Node else t.data
+            if g.shape != like.shape:
+                g = unbroadcast(g, like.shape)
+            if g.dtype is not like.dtype:
+                g = g.astype(like.dtype)
+            if like is not t:
                 _receive(t, g)
             elif t not in pending:
                 pending[t] = g                      # perhaps another node holds it too: read only
@@ -150,7 +148,7 @@ def _backpropagate(root, grad, retain_graph):
                 pending[t] = pending[t] + g         # a new array, which is ours to add to
                 owned.add(t)
         if not retain_graph:
-            node.free()
+            node.saved = node.inputs = None
 
 
 def _from_the_root(root):
@@ -197,10 +195,18 @@ def op(forward, backward):
         plain, backward = backward, lambda dy, saved, needs: plain(dy, saved)
 
     def apply(*inputs, **options):
+        operands, sources, dtypes = [], [], []
+        for t in inputs:
+            if isinstance(t, Tensor):
+                operands.append(t.data)
+                dtypes.append(t.data.dtype)
+                sources.append((t.node or t) if t.requires_grad else None)
+        if dtypes.count(dtypes[0] if dtypes else None) < len(inputs):           # not tensors of one type, the usual case
+            operands = _mixed_operands(inputs)
+            sources = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
         for key, value in options.items():
             if isinstance(value, np.generic):
                 options[key] = value.item()
-        operands = _operands(inputs)
         if cuda_loaded():
             check_one_device(name, (*operands, *options.values()))
         try:
@@ -211,26 +217,16 @@ def op(forward, backward):
         result = Tensor(y)
         if anomaly_detection() and not array_module(y).isfinite(y).all():
             raise FloatingPointError(f"`{name}` produced NaN or infinity (shape {result.shape})")
-        if grad_enabled():
-            sources = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
-            if sources.count(None) < len(sources):
-                result.requires_grad, result.node = True, Node(name, backward, sources, saved, result.data)
+        if sources.count(None) < len(sources) and grad_enabled():
+            result.requires_grad, result.node = True, Node(name, backward, sources, saved, result.data)
         return result
 
     apply.__name__ = apply.__qualname__ = name
     return apply
 
 
-def _operands(inputs):
-    """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
-    dtype = inputs[0].data.dtype if isinstance(inputs[0], Tensor) else None
-    for t in inputs:
-        if not isinstance(t, Tensor) or t.data.dtype is not dtype:
-            return _mixed_operands(inputs)
-    return [t.data for t in inputs]                                             # tensors of one type: the usual case
-
-
 def _mixed_operands(inputs):
+    """The inputs' arrays. Python and NumPy numbers stay Python numbers, so that they turn no float32 into float64."""
     raw = [t.data if isinstance(t, Tensor) else t.item() if isinstance(t, np.generic) else t for t in inputs]
     floats = [t.dtype for t in raw if hasattr(t, "dtype") and t.dtype.kind == "f"]
     dtype = floats[0] if floats else FLOAT

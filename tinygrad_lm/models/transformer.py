@@ -41,16 +41,18 @@ class Attention(Module):
         self.qkv = Linear(C, 3 * C, bias=config.bias, rng=rng)    # query, key and value of all heads, side by side
         self.proj = Linear(C, C, bias=config.bias, rng=rng)
 
-    def forward(self, x, mask, cache):                  # x (B, T, C)
-        B, T, C = x.shape
-        qkv = self.qkv(x)                               # (B, T, 3C)
-        if mask is None and cache is None:
-            return self.proj(F.qkv_attention(qkv, self.n_head))
+    def forward(self, x, mask, cache, add_to=None):     # x (B, T, C)
+        return self.proj(self.attend(self.qkv(x), mask, cache), add_to)
+
+    def attend(self, qkv, mask, cache):                 # (B, T, 3C) -> (B, T, C)
         if cache is not None:
-            return self.proj(cache.attend(qkv.data, self.n_head, mask))
+            return cache.attend(qkv.data, self.n_head, mask)
+        if mask is None:
+            return F.qkv_attention(qkv, self.n_head)
+        B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         q, k, v = F.split(qkv.reshape(B, T, 3 * self.n_head, -1).swapaxes(1, 2), self.n_head, axis=1)   # (B, H, T, D)
         y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=True)
-        return self.proj(y.swapaxes(1, 2).reshape(B, T, C))
+        return y.swapaxes(1, 2).reshape(B, T, C)
 
 
 class MLP(Module):
@@ -60,8 +62,13 @@ class MLP(Module):
         self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias, rng=rng)
         self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias, rng=rng)
 
-    def forward(self, x):
-        return self.proj(F.gelu(self.fc(x), approximate="tanh"))
+    def forward(self, x, add_to=None):
+        return self.proj(self.bend(x), add_to)
+
+    def bend(self, x):                                  # (B, T, C) -> (B, T, 4C)
+        if self.fc.bias is None:
+            return F.gelu(self.fc(x), approximate="tanh")
+        return F.linear_gelu(x, self.fc.weight, self.fc.bias)
 
 
 class Block(Module):
@@ -75,8 +82,14 @@ class Block(Module):
         self.drop = Dropout(config.dropout, rng=rng)
 
     def forward(self, x, mask=None, cache=None):
-        x = x + self.drop(self.attn(self.ln1(x), mask, cache))
-        return x + self.drop(self.mlp(self.ln2(x)))
+        x = self.add(x, self.attn, self.ln1(x), mask, cache)
+        return self.add(x, self.mlp, self.ln2(x))
+
+    def add(self, x, part, *inputs):
+        """x plus what the part says, of which training may drop some; what drops nothing adds in one operation."""
+        if self.drop.p and self.training:
+            return x + self.drop(part(*inputs))
+        return part(*inputs, add_to=x)
 
 
 class GPT(Module):

@@ -7,6 +7,7 @@ from ..backend import array_module, pieces
 from ..kernels import fits_kernel, launch, storage
 from .elementwise import sigmoid
 from .erf import erf
+from .matmul import linear_backward, linear_forward
 from .reduce import column_sums
 from .rows import BLOCK, dense, pack, parts_of, sum_partials
 
@@ -103,6 +104,25 @@ def bias_gelu_tanh_backward(dy, saved, needs):
         return bias_gelu_tanh_kernel_backward(dy, saved, needs)
     dx = dy * slope
     return dx if needs[0] else None, column_sums(dx) if needs[1] else None
+
+
+def linear_gelu_forward(x, w, b):                            # x (..., I), w (O, I), b (O,)
+    """y = gelu_tanh(x Wᵀ + b)"""
+    if fits_kernel(x):
+        z, kept = linear_forward(x, w)
+        y, (slope,) = bias_gelu_tanh_forward(z, b)
+    else:
+        z, kept = linear_forward(x, w, b)
+        y, (slope,) = gelu_tanh_forward(z)
+    return y, (slope, kept)
+
+
+def linear_gelu_backward(dy, saved, needs):
+    slope, kept = saved
+    if fits_kernel(slope):
+        dz, db = bias_gelu_tanh_kernel_backward(dy, (slope,), (True, needs[2]))
+        return *linear_backward(dz, kept, needs[:2]), db
+    return linear_backward(dy * slope, kept, needs)
 
 
 def silu_forward(x):

@@ -3,13 +3,13 @@
 The idea is FlashAttention's (Dao et al. 2022 [FLASH]): of the softmax only log Σ exp of each row is kept, and the backward
 makes the weights of a tile again; of what the causal mask throws away, only the corners of tiles are computed.
 """
-from functools import cache
+from functools import cache, lru_cache
 
 from ..backend import array_module
 from .attention_kernels import fits_qkv_attention, qkv_attention_kernel_backward, qkv_attention_kernel_forward
-from .reduce import row_dots, row_sums
+from .reduce import row_dots
 
-QUERIES = 64                        # a tile: so many queries, with all the keys that they may see,
+QUERIES = 32, 64                    # a tile: so many queries (forward, backward), with all the keys that they may see,
 SCORES = 1 << 18                    # of so many sequences that it has about this many scores
 
 
@@ -19,18 +19,18 @@ def qkv_attention_forward(qkv, *, n_head):
         return qkv_attention_kernel_forward(qkv, n_head)
     xp = array_module(qkv)
     B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    scale = (C // n_head) ** -0.5
     q, k, v = heads(qkv, 3, n_head)                                     # views (B, H, T, D)
+    q = q * (C // n_head) ** -0.5
     y, lse = xp.empty((B, T, C), qkv.dtype), xp.empty((B, n_head, T, 1), qkv.dtype)
     out, = heads(y, 1, n_head)
-    for b, t, past in tiles(B, T, n_head):
-        p = masked_scores(q[b, :, t] * scale, k[b, :, past])            # (b, H, t, past)
+    for b, t, past in tiles(B, T, n_head, QUERIES[0], SCORES):
+        p = masked_scores(q[b, :, t], k[b, :, past], keys_first=True)   # (b, H, t, past)
         peak = p.max(-1, keepdims=True)
         p -= peak
         xp.exp(p, out=p)
-        total = row_sums(p)
+        total = p.sum(-1, keepdims=True)
         lse[b, :, t] = xp.log(total) + peak
-        out[b, :, t] = (p @ v[b, :, past]) / total
+        xp.divide(p @ v[b, :, past], total, out=out[b, :, t])
     return y, (qkv, y, lse, n_head)
 
 
@@ -48,20 +48,20 @@ def qkv_attention_backward(dy, saved):
     dqkv = xp.empty_like(qkv)
     (q, k, v), (dq, dk, dv) = heads(qkv, 3, n_head), heads(dqkv, 3, n_head)
     dy, y = heads(dy, 1, n_head)[0], heads(y, 1, n_head)[0]
-    for b, t, past in tiles(B, T, n_head):
-        scaled = q[b, :, t] * scale
-        p = masked_scores(scaled, k[b, :, past])
+    q, dy_y = q * scale, row_dots(dy, y)
+    for b, t, past in tiles(B, T, n_head, QUERIES[1], SCORES):
+        p = masked_scores(q[b, :, t], k[b, :, past])
         p -= lse[b, :, t]
         xp.exp(p, out=p)
         ds = dy[b, :, t] @ v[b, :, past].swapaxes(-1, -2)
-        ds -= row_dots(dy[b, :, t], y[b, :, t])
+        ds -= dy_y[b, :, t]
         ds *= p
-        dq[b, :, t] = (ds @ k[b, :, past]) * scale
-        for d, new in ((dk, ds.swapaxes(-1, -2) @ scaled), (dv, p.swapaxes(-1, -2) @ dy[b, :, t])):
+        xp.multiply(ds @ k[b, :, past], scale, out=dq[b, :, t])
+        for d, weights, rows in ((dk, ds, q[b, :, t]), (dv, p, dy[b, :, t])):
             if past.stop == T:                                          # the first tile that these sequences meet
-                d[b] = new
+                xp.matmul(weights.swapaxes(-1, -2), rows, out=d[b])
             else:
-                d[b, :, past] += new
+                d[b, :, past] += weights.swapaxes(-1, -2) @ rows
     return dqkv,
 
 
@@ -71,25 +71,32 @@ def heads(x, parts, n_head):
     return x.reshape(B, T, parts, n_head, width // (parts * n_head)).transpose(2, 0, 3, 1, 4)
 
 
-def tiles(B, T, n_head):
+@lru_cache(maxsize=64)
+def tiles(B, T, n_head, queries, scores):
     """Slices (sequences, queries, the keys that these may see), the last queries first: they see every key."""
-    for t in reversed(range(0, T, QUERIES)):
-        end = min(t + QUERIES, T)
-        size = max(1, SCORES // (n_head * (end - t) * end))
-        for b in range(0, B, size):
-            yield slice(b, b + size), slice(t, end), slice(0, end)
+    found = []
+    for t in reversed(range(0, T, queries)):
+        end = min(t + queries, T)
+        size = max(1, scores // (n_head * (end - t) * end))
+        found += [(slice(b, b + size), slice(t, end), slice(0, end)) for b in range(0, B, size)]
+    return found
 
 
-def masked_scores(q, k):
-    """q kᵀ with −∞ where a key comes after its query; the last query sees the last key. (b, H, t, D) -> (b, H, t, S)"""
+def masked_scores(q, k, *, keys_first=False):
+    """q kᵀ with −∞ where a key comes after its query; the last query sees the last key. (b, H, t, D) -> (b, H, t, S)
+
+    keys_first: it lies in memory as (S, b, H, t), so that a maximum or sum over the keys is one of long rows.
+    """
     xp = array_module(q)
-    t = q.shape[2]
-    s = q @ k.swapaxes(-1, -2)
-    s[..., -t:] += future(xp, t, s.dtype)                               # only the tile's corner has a future
+    b, H, t, S = *q.shape[:3], k.shape[2]
+    s = xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if keys_first else xp.empty((b, H, t, S), q.dtype)
+    xp.matmul(q, k.swapaxes(-1, -2), out=s)
+    s[..., -t:] += future(xp, t, s.dtype, "F" if keys_first else "C")   # only the tile's corner has a future
     return s
 
 
 @cache
-def future(xp, t, dtype):
-    """−∞ above the diagonal, 0 elsewhere: (t, t)"""
-    return xp.triu(xp.full((t, t), -xp.inf, dtype), 1)
+def future(xp, t, dtype, order):
+    """−∞ above the diagonal, 0 elsewhere: (t, t), its rows ("C") or its columns ("F") lying together in memory"""
+    all_hidden = xp.full((t, t), -xp.inf, dtype)
+    return xp.triu(all_hidden, 1) if order == "C" else xp.tril(all_hidden, -1).T

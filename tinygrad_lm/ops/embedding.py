@@ -4,6 +4,8 @@ import numpy as np
 from ..backend import array_module
 from ..kernels import fits_kernel, launch, storage
 
+ONEHOT = 1 << 15                    # numbers in a one-hot table beyond which sorting is faster
+
 
 def embedding_forward(w, *, idx):                        # w (V, C), idx int (...)
     return w.take(idx, 0), (w.shape, idx)
@@ -16,15 +18,17 @@ def embedding_backward(dy, saved):
         return embedding_kernel_backward(dy, V, idx),
     xp = array_module(dy)
     idx, dy = idx.reshape(-1), dy.reshape(-1, C)
-    if V <= 128 and len(idx):                            # a small table: onehotᵀ dy, a matrix product
-        onehot = xp.zeros((V, len(idx)), dy.dtype)
-        onehot[idx, xp.arange(len(idx))] = 1
+    N = len(idx)
+    if V * N <= ONEHOT:                                  # few: onehotᵀ dy, a matrix product
+        onehot = xp.zeros((V, N), dy.dtype)
+        onehot[idx, xp.arange(N)] = 1
         return onehot @ dy,
-    dw = xp.zeros((V, C), dy.dtype)
-    if len(idx):                                         # a large one: bring equal tokens together and sum each run
-        order = xp.argsort(idx, kind="stable")
-        tokens, starts = xp.unique(idx[order], return_index=True)
-        dw[tokens] = xp.add.reduceat(dy[order], starts, axis=0)
+    order = xp.argsort(idx, kind="stable")               # many: bring equal tokens together and sum each run
+    idx, dy = idx[order], dy[order]
+    ends = [*(xp.flatnonzero(xp.diff(idx)) + 1).tolist(), N]
+    dw, ones = xp.zeros((V, C), dy.dtype), xp.ones(N, dy.dtype)
+    for start, end in zip([0, *ends], ends):
+        dw[idx[start]] = ones[start:end].dot(dy[start:end])
     return dw,
 
 

@@ -60,6 +60,19 @@ def linear_backward(dy, saved, needs):
     return dx, dw, db
 
 
+def linear_add_forward(r, x, w, b=None):                              # r (..., O)
+    """Y = R + X Wᵀ + b: what a transformer's block adds to its residual stream"""
+    y, saved = linear_forward(x, w, b)
+    if r.shape != y.shape:
+        raise ValueError(f"a layer's result of shape {y.shape} is added to an equal shape, not to {r.shape}")
+    y += r
+    return y, saved
+
+
+def linear_add_backward(dy, saved, needs):
+    return dy, *linear_backward(dy, saved, needs[1:])
+
+
 def einsum_forward(a, b, *, spec):
     left, right, out = parse(spec, a, b)
     return array_module(a).einsum(f"{left},{right}->{out}", a, b, optimize=True), (a, b, left, right, out)

@@ -6,12 +6,13 @@ import numpy as np
 
 from ..backend import array_module
 from ..kernels import fits_kernel, launch, storage
-from .reduce import column_sums, row_dots, row_sums
+from .reduce import column_sums, row_dots, row_means
 from .rows import dense, launch_rows, parts_of, sum_partials
 
 
 def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C), w (C,), b (C,)
     """y = w x̂ + b with x̂ = (x − mean) / √(var + ε)"""
+    check_parameters(x, w, b)
     if fits_kernel(x) and x.dtype == w.dtype:
         return layer_norm_kernel_forward(x, w, b, eps=eps)
     normed, rstd = standardised(x, eps)
@@ -26,23 +27,24 @@ def layer_norm_backward(dy, saved, needs):
     if isinstance(saved, Kept):
         return norm_kernel_backward(dy, saved, needs)
     normed, rstd, w = saved
-    C = normed.shape[-1]
     dx = dw = db = None
-    if needs[0]:
-        dx = dy * w
-        inner = row_dots(dx, normed) / C
-        dx -= row_sums(dx) / C
-        dx -= normed * inner
-        dx *= rstd
+    g = dy * normed
     if needs[1]:
-        dw = column_sums(dy * normed)
+        dw = column_sums(g)
     if needs[2:] == (True,):
         db = column_sums(dy)
+    if needs[0]:
+        dx = dy * w
+        mean = w[:, None] / len(w)                                  # (C, 1): mean(dx̂) = dy @ mean
+        dx -= dy @ mean
+        dx -= array_module(dy).multiply(normed, g @ mean, out=g)
+        dx *= rstd
     return (dx, dw, db)[:len(needs)]
 
 
 def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C), w (C,)
     """y = w x̂ with x̂ = x / √(mean(x²) + ε)"""
+    check_parameters(x, w)
     if fits_kernel(x) and x.dtype == w.dtype:
         return rms_norm_kernel_forward(x, w, eps=eps)
     rstd = one_over_root(row_dots(x, x), eps, x.shape[-1])
@@ -66,9 +68,16 @@ def rms_norm_backward(dy, saved, needs):
     return dx, dw
 
 
+def check_parameters(x, w, b=None):
+    """Refuse parameters that are not of x's last axis; some others would broadcast."""
+    for p in (w, b):
+        if p is not None and p.shape != x.shape[-1:]:
+            raise ValueError(f"x of shape {x.shape} takes parameters of shape {x.shape[-1:]}, not {p.shape}")
+
+
 def standardised(x, eps):
     """Each row with mean 0 and variance 1, x̂, and 1 / √(var + ε): (..., C) -> (..., C), (..., 1)"""
-    normed = x - row_sums(x) / x.shape[-1]
+    normed = x - row_means(x)
     rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
     normed *= rstd
     return normed, rstd

@@ -73,6 +73,11 @@ def row_sums(x):
     return (x @ ones(array_module(x), x.shape[-1], x.dtype))[..., None]
 
 
+def row_means(x):
+    """Σᵢ xᵢ / C of each row, as a product with 1/C: (..., C) -> (..., 1)"""
+    return (x @ ones(array_module(x), x.shape[-1], x.dtype, mean=True))[..., None]
+
+
 def column_sums(x):
     """Σ over all rows: (..., C) -> (C,)"""
     x = x.reshape(-1, x.shape[-1])
@@ -80,6 +85,6 @@ def column_sums(x):
 
 
 @lru_cache(maxsize=64)
-def ones(xp, n, dtype):
-    """Made once: the same few lengths are asked for again and again."""
-    return xp.ones(n, dtype)
+def ones(xp, n, dtype, mean=False):
+    """Made once: the same few lengths are asked for again and again. mean: 1/n instead of 1."""
+    return xp.full(n, 1 / max(n, 1) if mean else 1, dtype)

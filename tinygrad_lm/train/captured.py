@@ -64,18 +64,17 @@ class CapturedStep:
         opt.zero_grad()
         loss = self.model.loss(self.idx, self.targets)
         loss.backward()
-        runs = opt._runs()
-        squares = sum(opt.flat_grad[a:b] @ opt.flat_grad[a:b] for a, b, _ in runs)
+        blocks = opt._blocks()
+        squares = sum(opt.flat_grad[block] @ opt.flat_grad[block] for block, _ in blocks)
         norm = xp.sqrt(squares)
         sound = xp.isfinite(norm) & xp.isfinite(loss.data)                 # else nothing moves
         scale = xp.minimum(self.max_norm / xp.maximum(norm, 1e-30), 1)
-        for start, stop, decays in runs:
-            g = xp.where(sound, opt.flat_grad[start:stop] * scale, 0)
-            adamw(opt, slice(start, stop), g, decays, self.rates, sound)
+        for block, decaying in blocks:
+            adamw(opt, block, xp.where(sound, opt.flat_grad[block] * scale, 0), decaying, self.rates, sound)
         return xp.stack([loss.data.astype(norm.dtype), norm])
 
 
-def adamw(opt, block, g, decays, rates, sound):
+def adamw(opt, block, g, decaying, rates, sound):
     """AdamW.update once more, with all that changes from step to step read from the device: rates (3,), sound bool ()"""
     xp = array_module(g)
     w, m, v = opt.flat[block], opt.m[block], opt.v[block]
@@ -84,7 +83,7 @@ def adamw(opt, block, g, decays, rates, sound):
     m += (1 - b1) * g
     v *= xp.where(sound, b2, 1).astype(v.dtype)
     v += (1 - b2) * (g * g)
-    if decays:
+    if decaying:
         w *= xp.where(sound, rates[0], 1).astype(w.dtype)
     w -= xp.where(sound, rates[2] * m / (xp.sqrt(v) + rates[1]), 0)
 
