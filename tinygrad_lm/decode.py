@@ -16,8 +16,10 @@ def decoder(model):
     Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
     they are now, and copies some of them: 7/12 of the blocks' memory.
     """
+    if not has_shape_of_gpt2(model.config):
+        return lambda token, cache: model(token[:, None], cache=cache).data[:, 0]
     tokens, positions = model.wte.weight.data, model.wpe.weight.data
-    blocks = [(linear(b.attn.qkv, b.ln1), b.attn.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
+    blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
               for b in model.blocks]
     g, b, eps = model.ln_f.weight.data, raw(model.ln_f.bias), model.ln_f.eps
 
@@ -31,6 +33,11 @@ def decoder(model):
         return layer_norm_forward(x, g, b, eps=eps)[0] @ tokens.T                  # (B, V)
 
     return read
+
+
+def has_shape_of_gpt2(c):
+    return c.plain_attention and c.norm == "layer" and c.activation == "gelu_tanh" and not c.gated and c.order == "pre" \
+        and c.tied
 
 
 def linear(layer, norm=None):

@@ -10,7 +10,7 @@ import numpy as np
 from .backend import DEVICES, array_module, beside, capturing, check_one_device, cuda_loaded, device_of
 from .ops import activation, attention, causal_attention as causal, cross_entropy as ce, dropout as drop
 from .ops import elementwise as ew, embedding as emb
-from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, shape as sh, softmax as sm
+from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, rotary as rot, shape as sh, softmax as sm
 from .tensor import Tensor, op
 
 # ---- one number in, one number out; two inputs are broadcast --------------------------------------------------------
@@ -305,6 +305,7 @@ _layer_norm = op(norm.layer_norm_forward, norm.layer_norm_backward)
 _rms_norm = op(norm.rms_norm_forward, norm.rms_norm_backward)
 _attention = op(attention.attention_forward, attention.attention_backward)
 _qkv_attention = op(causal.qkv_attention_forward, causal.qkv_attention_backward)
+_rotary = op(rot.rotary_forward, rot.rotary_backward)
 _dropout = op(drop.dropout_forward, drop.dropout_backward)
 
 
@@ -384,6 +385,12 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal
                          "batch and head size must agree, and key heads divide query heads")
     return _attention(query, key, value, mask=raw(attn_mask), is_causal=is_causal, key_lengths=raw(key_lengths),
                       scale=D ** -0.5 if scale is None else scale)
+
+
+def rotary(x, cos, sin):
+    """Channels turned by their position's angles [ROPE]: x (B, H, T, D), constants cos and sin (T, R/2) or (B, 1, T, R/2).
+    Channels i and i + R/2 of the first R are a pair; the others stay."""
+    return _rotary(x, cos=raw(cos), sin=raw(sin))
 
 
 def qkv_attention(qkv, n_head):

@@ -10,6 +10,7 @@ from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
 from .parallel import on_threads, one_blas_thread, processors
+from .tensor import Tensor
 
 SMALL = 3e7                             # multiplications and additions a step below which one thread reads faster alone
 FEW = 256                               # tokens whose matrix products are too small for several BLAS threads
@@ -83,7 +84,7 @@ def window(text, mask, written, block):
 
 def read(model, idx, mask, cache):
     """Scores of what comes after the tokens idx, (B, T) -> (B, V); the cache then holds them."""
-    return model.hidden(idx, mask=mask, cache=cache).data[:, -1] @ model.wte.weight.data.T
+    return model.scores(Tensor(model.hidden(idx, mask=mask, cache=cache).data[:, -1])).data
 
 
 def in_parts(read, parts, caches, *, few):

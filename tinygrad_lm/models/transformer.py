@@ -1,88 +1,87 @@
-"""GPT: from the tokens so far to the probability of the next (GPT-2, Radford et al. 2019 [GPT2])."""
-from dataclasses import dataclass
-
+"""The transformer, by configuration: GPT-2 (Radford et al. 2019 [GPT2]), GPT-NeoX (Black et al. 2022 [NEOX]), LLaMA
+(Touvron et al. 2023 [LLAMA]), and the body of BERT (bert.py)."""
 import numpy as np
 
 from .. import functional as F
-from ..backend import array_module, beside
-from ..modes import grad_enabled
-from ..nn import Dropout, Embedding, LayerNorm, Linear, Module
-from ..ops.attention import attention_forward
-from ..ops.causal_attention import heads
+from ..backend import beside
+from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, RMSNorm
 from ..tensor import Tensor
+from .cache import KVCache
+from .config import GPTConfig
+from .rotary import rotary_angles
+
+__all__ = ["GPT", "GPTConfig", "KVCache"]
+ACTIVATIONS = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a GPT. `dropout` acts on the embeddings and on what each block adds; `bias`: do linear layers and norms
-    have one, as in GPT-2?"""
-    vocab_size: int
-    block_size: int                     # the longest sequence it can read
-    n_layer: int = 4
-    n_head: int = 4
-    n_embd: int = 128
-    dropout: float = 0.0
-    bias: bool = True
-
-    def __post_init__(self):
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd={self.n_embd} channels cannot be split evenly between n_head={self.n_head} heads")
+def norm(config):
+    """One of the network's norms."""
+    if config.norm == "rms":
+        return RMSNorm(config.n_embd, eps=config.norm_eps)
+    return LayerNorm(config.n_embd, eps=config.norm_eps, bias=config.bias)
 
 
 class Attention(Module):
-    """Tokens look at tokens before them: several heads, each a softmax attention over its own C/H channels."""
+    """Tokens look at other tokens: several heads, each a softmax attention over its own D channels. With fewer heads of
+    keys and values than of queries, neighbouring queries share them (Ainslie et al. 2023 [GQA])."""
 
     def __init__(self, config, *, rng):
-        C = config.n_embd
-        self.n_head = config.n_head
-        self.qkv = Linear(C, 3 * C, bias=config.bias, rng=rng)    # query, key and value of all heads, side by side
-        self.proj = Linear(C, C, bias=config.bias, rng=rng)
+        self.config = config
+        H, K, D, C, bias = config.n_head, config.n_kv_head, config.head_size, config.n_embd, config.attention_bias
+        self.qkv = Linear(C, (H + 2 * K) * D, bias=bias, rng=rng)      # queries, keys and values of all heads, side by side
+        self.proj = Linear(H * D, C, bias=bias, rng=rng)
 
-    def forward(self, x, mask, cache, add_to=None):     # x (B, T, C)
-        return self.proj(self.attend(self.qkv(x), mask, cache), add_to)
+    def forward(self, x, mask, cache, turn, add_to=None):              # x (B, T, C)
+        return self.proj(self.attend(self.qkv(x), mask, cache, turn), add_to)
 
-    def attend(self, qkv, mask, cache):                 # (B, T, 3C) -> (B, T, C)
+    def attend(self, qkv, mask, cache, turn):           # (B, T, (H + 2K) D) -> (B, T, H D)
+        c = self.config
+        if c.plain_attention and mask is None and cache is None:
+            return F.qkv_attention(qkv, c.n_head)
+        B, T, _ = qkv.shape
+        q, k, v = F.split(qkv.reshape(B, T, -1, c.head_size).swapaxes(1, 2), [c.n_head, c.n_kv_head, c.n_kv_head], axis=1)
+        if turn is not None:
+            q, k = F.rotary(q, *turn), F.rotary(k, *turn)              # (B, H, T, D), (B, K, T, D)
         if cache is not None:
-            return cache.attend(qkv.data, self.n_head, mask)
-        if mask is None:
-            return F.qkv_attention(qkv, self.n_head)
-        B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-        q, k, v = F.split(qkv.reshape(B, T, 3 * self.n_head, -1).swapaxes(1, 2), self.n_head, axis=1)   # (B, H, T, D)
-        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=True)
-        return y.swapaxes(1, 2).reshape(B, T, C)
+            k, v = cache.extend(k.data, v.data)                        # (B, K, S, D)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=c.causal)
+        return y.swapaxes(1, 2).reshape(B, T, c.n_head * c.head_size)
 
 
 class MLP(Module):
-    """Each token thinks for itself: four times as wide, a bend, and back."""
+    """Each token thinks for itself: wider, a bend, and back. Gated, a second layer says how much of each of the wider
+    channels counts (Shazeer 2020 [GLU])."""
 
     def __init__(self, config, *, rng):
-        self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias, rng=rng)
-        self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias, rng=rng)
+        C, inner, bias = config.n_embd, config.n_inner, config.bias
+        self.bend = config.activation
+        self.gate = Linear(C, inner, bias=bias, rng=rng) if config.gated else None
+        self.fc = Linear(C, inner, bias=bias, rng=rng)
+        self.proj = Linear(inner, C, bias=bias, rng=rng)
 
     def forward(self, x, add_to=None):
-        return self.proj(self.bend(x), add_to)
+        return self.proj(self.widen(x), add_to)
 
-    def bend(self, x):                                  # (B, T, C) -> (B, T, 4C)
-        if self.fc.bias is None:
-            return F.gelu(self.fc(x), approximate="tanh")
-        return F.linear_gelu(x, self.fc.weight, self.fc.bias)
+    def widen(self, x):                                 # (B, T, C) -> (B, T, inner)
+        if self.gate is not None:
+            return ACTIVATIONS[self.bend](self.gate(x)) * self.fc(x)
+        if self.bend == "gelu_tanh" and self.fc.bias is not None:
+            return F.linear_gelu(x, self.fc.weight, self.fc.bias)
+        return ACTIVATIONS[self.bend](self.fc(x))
 
 
 class Block(Module):
     """Look, then think; each adds to what was there. Norms come first, so that the sum stays clean (pre-norm)."""
 
     def __init__(self, config, *, rng):
-        self.ln1 = LayerNorm(config.n_embd, bias=config.bias)
+        self.ln1 = norm(config)
         self.attn = Attention(config, rng=rng)
-        self.ln2 = LayerNorm(config.n_embd, bias=config.bias)
+        self.ln2 = norm(config)
         self.mlp = MLP(config, rng=rng)
         self.drop = Dropout(config.dropout, rng=rng)
 
-    def forward(self, x, mask=None, cache=None):
-        x = self.add(x, self.attn, self.ln1(x), mask, cache)
+    def forward(self, x, mask=None, cache=None, turn=None):
+        x = self.add(x, self.attn, self.ln1(x), mask, cache, turn)
         return self.add(x, self.mlp, self.ln2(x))
 
     def add(self, x, part, *inputs):
@@ -92,8 +91,27 @@ class Block(Module):
         return part(*inputs, add_to=x)
 
 
+class ParallelBlock(Block):
+    """Look and think at the same time: both parts read the same x (GPT-NeoX)."""
+
+    def forward(self, x, mask=None, cache=None, turn=None):
+        y = self.add(x, self.attn, self.ln1(x), mask, cache, turn)
+        return self.add(y, self.mlp, self.ln2(x))
+
+
+class PostNormBlock(Block):
+    """Norms come after each sum, as in the first transformers [ATTN] and in BERT."""
+
+    def forward(self, x, mask=None, cache=None, turn=None):
+        x = self.ln1(self.add(x, self.attn, x, mask, cache, turn))
+        return self.ln2(self.add(x, self.mlp, x))
+
+
+BLOCKS = {"pre": Block, "parallel": ParallelBlock, "post": PostNormBlock}
+
+
 class GPT(Module):
-    """Embeddings of token and position, blocks, a norm, and a head that shares its weights with the token embedding.
+    """Embeddings of token and position, blocks, a norm, and a head, which may share its weights with the token embedding.
 
     Weights start as N(0, 0.02²), those that write into the residual stream smaller by √(2·layers), biases at 0; the
     draws, and those of dropout, come from `rng` (seed 0 where none is given).
@@ -103,10 +121,11 @@ class GPT(Module):
         rng = np.random.default_rng(0) if rng is None else rng
         self.config = config
         self.wte = Embedding(config.vocab_size, config.n_embd, rng=rng)
-        self.wpe = Embedding(config.block_size, config.n_embd, rng=rng)
+        self.wpe = Embedding(config.block_size, config.n_embd, rng=rng) if config.position == "learned" else None
         self.drop = Dropout(config.dropout, rng=rng)
-        self.blocks = [Block(config, rng=rng) for _ in range(config.n_layer)]
-        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self.blocks = [BLOCKS[config.order](config, rng=rng) for _ in range(config.n_layer)]
+        self.ln_f = norm(config)
+        self.head = None if config.tied else Linear(config.n_embd, config.vocab_size, bias=False, rng=rng)
         self._initialise(rng)
 
     def _initialise(self, rng):
@@ -119,7 +138,11 @@ class GPT(Module):
 
     def forward(self, idx, *, mask=None, cache=None):
         """Scores of every next token: idx int (B, T) -> Tensor (B, T, V). See `hidden` for mask and cache."""
-        return F.linear(self.hidden(idx, mask=mask, cache=cache), self.wte.weight)
+        return self.scores(self.hidden(idx, mask=mask, cache=cache))
+
+    def scores(self, x):
+        """The head: (..., C) -> (..., V)"""
+        return F.linear(x, self.wte.weight) if self.head is None else self.head(x)
 
     def hidden(self, idx, *, mask=None, cache=None):
         """What the head reads: (B, T) -> (B, T, C).
@@ -139,70 +162,18 @@ class GPT(Module):
         mask = None if mask is None else beside(F.raw(mask), self.wte.weight.data)
         if cache is not None:
             mask = cache.extend(mask, B, T)                                       # (B, past + T) or None
-        places = self.wpe.weight[past:past + T] if mask is None else \
-            self.wpe((mask.cumsum(-1) - 1).clip(0, None)[:, past:])               # padding does not count
-        x = self.drop(self.wte(idx) + places)                                     # (B, T, C)
+        places = None if mask is None else (mask.cumsum(-1) - 1).clip(0, None)[:, past:]          # padding does not count
+        x, turn = self.wte(idx), None                                             # (B, T, C)
+        if self.wpe is not None:
+            x = x + (self.wpe.weight[past:past + T] if places is None else self.wpe(places))
+        else:
+            turn = rotary_angles(self.config, np.arange(past, past + T) if places is None else places, x.data)
+        x = self.drop(x)
         keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
         for i, block in enumerate(self.blocks):
-            x = block(x, keys, cache and cache.layers[i])
+            x = block(x, keys, cache and cache.layers[i], turn)
         return self.ln_f(x)
 
     def loss(self, idx, targets, *, mask=None):
         """Mean −log p(target) over the targets that are not −100: idx, targets int (B, T) -> scalar Tensor."""
         return F.cross_entropy(self(idx, mask=mask), targets)
-
-
-class KVCache:
-    """Keys and values of the tokens read so far, so that reading one more costs one token's work, not all of them.
-
-    Room for `length` tokens of `batch` sequences is taken at once. For decoding only: no gradient flows through it.
-    """
-
-    def __init__(self, model, batch, length=None):
-        c = model.config
-        length = c.block_size if length is None else length
-        w = model.wte.weight.data
-        self.xp = array_module(w)
-        self.layers = [LayerCache(self.xp.empty((2, batch, c.n_head, length, c.n_embd // c.n_head), w.dtype))
-                       for _ in range(c.n_layer)]
-        self.mask = None                                                          # bool (B, length so far)
-
-    @property
-    def length(self):
-        return self.layers[0].length
-
-    def extend(self, mask, B, T):
-        """Remember which of the T new tokens are real; returns the mask of all so far, None while all are."""
-        if grad_enabled():
-            raise RuntimeError("a KVCache is for decoding under no_grad: gradients do not flow into the past")
-        if mask is None and self.mask is None:
-            return None
-        past = self.xp.ones((B, self.length), bool) if self.mask is None else self.mask
-        new = self.xp.ones((B, T), bool) if mask is None else mask
-        self.mask = self.xp.concatenate([past, new], axis=1)
-        return self.mask
-
-
-class LayerCache:
-    """One block's part of a KVCache."""
-
-    def __init__(self, kv):
-        self.kv = kv                                                              # (2, B, H, length, D)
-        self.length = 0
-
-    def append(self, qkv, n_head):
-        """The new tokens join: qkv (B, T, 3C) -> their queries (B, H, T, D), and keys and values of all so far,
-        (B, H, S, D)."""
-        qkv = heads(qkv, 3, n_head)                                               # (3, B, H, T, D)
-        start, self.length = self.length, self.length + qkv.shape[3]
-        self.kv[:, :, :, start:self.length] = qkv[1:]
-        k, v = self.kv[:, :, :, :self.length]
-        return qkv[0], k, v
-
-    def attend(self, qkv, n_head, mask):
-        """Attention of the new tokens to all so far, which they join; on arrays, since no gradient is wanted and a token
-        has little work. qkv (B, T, 3C) -> Tensor (B, T, C)"""
-        B, T, C3 = qkv.shape
-        q, k, v = self.append(qkv, n_head)
-        y, _ = attention_forward(q, k, v, mask=mask, is_causal=T > 1, scale=q.shape[-1] ** -0.5)
-        return Tensor(y.swapaxes(1, 2).reshape(B, T, C3 // 3))
