@@ -204,7 +204,7 @@ class AdamW(Optimizer):
         self.betas, self.eps = betas, eps
         xp = array_module(self.flat)
         self.m, self.v = xp.zeros_like(self.flat), xp.zeros_like(self.flat)
-        self.rates = xp.zeros(3, np.float32)             # for the kernel
+        self.rates, self.go = xp.zeros(3, np.float32), xp.zeros(1, np.int32)     # for the kernel; nothing stops this step
 
     def prepare(self):
         if fits_kernel(self.flat):
@@ -212,7 +212,7 @@ class AdamW(Optimizer):
 
     def update(self, w, g, block, decay):
         if fits_kernel(w):
-            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.betas, bool(decay))
+            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.go, self.betas, bool(decay))
         m, v = self.m[block], self.v[block]
         b1, b2 = self.betas
         root = sqrt(1 - b2 ** self.step_count)           # √v̂ = √v / root, with which fraction and ε are expanded
@@ -283,35 +283,55 @@ def adamw_rates(opt, step):
     return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
 
 
-def adamw_kernel(w, g, m, v, rates, betas, decays):
+def clip_and_adamw(opt, max_norm, rates, loss):
+    """What clip_grad_norm_ and AdamW's step do, without the host, which may be recording (graph.py): it reads nothing here.
+    -> the gradient's norm before (1,)
+
+    rates (3,) is adamw_rates of this step, loss float32 (), both on the device. Where loss or norm is not finite, weights
+    and moments stay as they are.
+    """
+    blocks = opt._blocks()
+    norm, stop = launch_clip([opt.flat_grad[block] for block, _ in blocks], max_norm, loss)
+    for block, decays in blocks:
+        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], rates, stop, opt.betas, decays)
+    return norm
+
+
+def adamw_kernel(w, g, m, v, rates, stop, betas, decays):
     b1, b2 = betas
     launch("adamw.cu", "adamw", _blocks_for(w.size), 256,
-           (w, g, m, v, rates, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2), np.int32(decays),
-            np.int32(w.size)))
+           (w, g, m, v, rates, stop, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2),
+            np.int32(decays), np.int32(w.size)))
 
 
 def clip_kernel(grads, max_norm):
     """clip_grad_norm_ of arrays on the GPU: all is launched before the host asks for the norm, once."""
-    norm = norm_kernel(grads)
+    return finite(float(launch_clip(grads, max_norm)[0].item()))
+
+
+def launch_clip(grads, max_norm, loss=None):
+    """(norm, stop), each (1,): the norm before, and stop as norm_kernel gives it. Where that is 1, nothing is scaled."""
+    norm, stop = norm_kernel(grads, loss)
     for g in grads:
         if g.size:
-            launch("adamw.cu", "clip", _blocks_for(g.size), 256, (g, norm, np.float32(max_norm), np.int32(g.size)))
-    return finite(float(norm.item()))
+            launch("adamw.cu", "clip", _blocks_for(g.size), 256, (g, norm, stop, np.float32(max_norm), np.int32(g.size)))
+    return norm, stop
 
 
-def norm_kernel(grads):
+def norm_kernel(grads, loss=None):
     """The joint Euclidean norm (1,) of these arrays, which stays on the device: every block leaves a sum of squares, and
-    one block sums those."""
+    one block sums those. Beside it stop, int32 (1,): 1 where the norm is not finite, or the loss, if there is one."""
     xp = array_module(grads[0]) if grads else np
     blocks = [_blocks_for(g.size) for g in grads]
-    parts, norm, start = xp.zeros(sum(blocks), np.float32), xp.zeros(1, np.float32), 0
+    parts, norm, stop, start = xp.zeros(sum(blocks), np.float32), xp.zeros(1, np.float32), xp.zeros(1, np.int32), 0
     for g, n in zip(grads, blocks):
         if n:
             launch("adamw.cu", "sum_of_squares", n, 256, (g, parts[start:start + n], np.int32(g.size)))
         start += n
     if start:
-        launch("adamw.cu", "norm_of_parts", 1, 256, (parts, norm, np.int32(start)))
-    return norm
+        loss = norm if loss is None else xp.ascontiguousarray(loss, dtype=np.float32).reshape(1)
+        launch("adamw.cu", "norm_of_parts", 1, 256, (parts, loss, norm, stop, np.int32(start)))
+    return norm, stop
 
 
 def _blocks_for(n):

@@ -6,8 +6,9 @@ import numpy as np
 from ..backend import array_module, beside
 from ..functional import check_ids
 from ..graph import CannotRecord, Recording
+from ..kernels import fits_kernel
 from ..modes import anomaly_detection
-from ..optim import AdamW, adamw_rates, clip_scale
+from ..optim import AdamW, adamw_rates, clip_and_adamw, finite
 from .step import check_loss, train_step
 
 WARM_UP = 2                             # steps launched plainly first: they compile the kernels and make the constants
@@ -17,8 +18,9 @@ def captured_step(model, opt, *, max_norm=1.0):
     """step(idx, targets) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
 
     It launches plainly, as train_step does, wherever a replay would be wrong: on the CPU, for a batch of another shape
-    than the recorded one, while dropout draws, for another optimizer than AdamW, and where recording fails (a warning
-    says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
+    than the recorded one, while dropout draws, in float16 and float64, for another optimizer than AdamW, and where
+    recording fails (a warning says why). The learning rate may change from step to step. A parameter must not be frozen or
+    thawed in between.
     """
     return CapturedStep(model, opt, max_norm)
 
@@ -27,7 +29,7 @@ class CapturedStep:
     def __init__(self, model, opt, max_norm):
         self.model, self.opt, self.max_norm = model, opt, max_norm
         self.calls, self.replay = 0, None
-        self.possible = opt.device == "cuda" and type(opt) is AdamW and not opt.scaler
+        self.possible = type(opt) is AdamW and fits_kernel(opt.flat) and not opt.scaler
 
     def __call__(self, idx, targets):
         self.calls += 1
@@ -39,8 +41,8 @@ class CapturedStep:
         self.idx[...], self.targets[...] = beside(idx, self.idx), beside(targets, self.targets)
         self.rates[...] = beside(adamw_rates(self.opt, self.opt.step_count + 1), self.rates)
         loss, norm = self.replay().get().tolist()                          # the one time that the host waits
-        check_loss(loss, self.opt)
-        clip_scale([norm * norm], self.max_norm)                           # raises where the norm is not finite
+        check_loss(loss, self.opt)                                         # where these raise, nothing has moved
+        finite(norm)
         self.opt.step_count += 1
         return loss
 
@@ -51,7 +53,7 @@ class CapturedStep:
     def record(self, idx, targets):
         opt, xp = self.opt, array_module(self.opt.flat)
         self.idx, self.targets = xp.array(beside(idx, opt.flat)), xp.array(beside(targets, opt.flat))
-        self.rates = xp.zeros(3, opt.flat.dtype)
+        self.rates = xp.zeros(3, np.float32)
         try:
             self.replay = Recording(self.work)
         except CannotRecord as why:
@@ -64,29 +66,8 @@ class CapturedStep:
         opt.zero_grad()
         loss = self.model.loss(self.idx, self.targets)
         loss.backward()
-        runs = opt._runs()
-        squares = sum(opt.flat_grad[a:b] @ opt.flat_grad[a:b] for a, b, _ in runs)
-        norm = xp.sqrt(squares)
-        sound = xp.isfinite(norm) & xp.isfinite(loss.data)                 # else nothing moves
-        scale = xp.minimum(self.max_norm / xp.maximum(norm, 1e-30), 1)
-        for start, stop, decays in runs:
-            g = xp.where(sound, opt.flat_grad[start:stop] * scale, 0)
-            adamw(opt, slice(start, stop), g, decays, self.rates, sound)
-        return xp.stack([loss.data.astype(norm.dtype), norm])
-
-
-def adamw(opt, block, g, decays, rates, sound):
-    """AdamW.update once more, with all that changes from step to step read from the device: rates (3,), sound bool ()"""
-    xp = array_module(g)
-    w, m, v = opt.flat[block], opt.m[block], opt.v[block]
-    b1, b2 = opt.betas
-    m *= xp.where(sound, b1, 1).astype(m.dtype)
-    m += (1 - b1) * g
-    v *= xp.where(sound, b2, 1).astype(v.dtype)
-    v += (1 - b2) * (g * g)
-    if decays:
-        w *= xp.where(sound, rates[0], 1).astype(w.dtype)
-    w -= xp.where(sound, rates[2] * m / (xp.sqrt(v) + rates[1]), 0)
+        norm = clip_and_adamw(opt, self.max_norm, self.rates, loss.data)
+        return xp.concatenate([loss.data.reshape(1), norm])
 
 
 def nothing_counts(targets):
