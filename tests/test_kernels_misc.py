@@ -218,6 +218,32 @@ def test_a_sum_has_the_same_bits_each_time():
     assert len({optim.norm_kernel([g])[0].tobytes() for _ in range(3)}) == 1
 
 
+def half_parameters(*sizes, seed=0, scale=2.0 ** 10):
+    """An optimizer of parameters in float16, whose gradients lie ready, scaled."""
+    rng, params = np.random.default_rng(seed), [Parameter(np.ones(n, np.float16)) for n in sizes]
+    opt = optim.SGD(params, lr=0.1)
+    opt.scaler.scale = scale
+    for p in params:
+        p.grad = (scale * rng.standard_normal(p.shape)).astype(np.float16)
+    return opt
+
+
+@few
+@given(seeds, st.lists(st.sampled_from([(1,), (33,), (5, 41), (3, 1030)]), min_size=1, max_size=3),
+       st.sampled_from([2.0 ** -3, 1.0, 2.0 ** 12]), st.sampled_from([None, np.nan, np.inf, -np.inf]), st.data())
+def test_unscale(seed, shapes, scale, bad, data):
+    """In one pass what the plain form does in two, to the bit."""
+    opt = half_parameters(*shapes, seed=seed, scale=scale)
+    if bad is not None:
+        p = data.draw(st.sampled_from(opt.params))
+        p.grad.flat[data.draw(st.integers(0, p.size - 1))] = bad
+    stop = optim.unscale_kernel(opt, np.float32([1 / scale]))
+    ours = opt.flat_grad.copy()
+    opt.flat_grad[...] = 7
+    assert opt.unscale() == (bad is None) and stop.tolist() == [int(bad is not None)]
+    np.testing.assert_array_equal(ours, opt.flat_grad)
+
+
 def stops(gradient, loss):
     g = np.ones(1500, np.float32)
     g[-1] = gradient
@@ -251,6 +277,14 @@ def test_a_step_that_is_stopped_moves_nothing():
     assert [clipped(1, 0), clipped(0.5, 0), clipped(0.2, 0), clipped(1, 1)] == [[2], [4], [4], [4]]
 
 
+def test_an_overflow_is_seen_wherever_it_is():
+    for place in (0, 1299):
+        opt = half_parameters((1300,))
+        opt.params[0].grad[place] = np.inf
+        assert optim.unscale_kernel(opt, np.ones(1, np.float32)).tolist() == [1]
+    assert optim.unscale_kernel(half_parameters((1300,)), np.ones(1, np.float32)).tolist() == [0]
+
+
 PLANTED = {                                                # what each mistake replaces in adamw.cu, and the test that notices
     "none": ("", "", test_a_step_that_is_stopped_moves_nothing),
     "AdamW ignores stop": ("if (stop[0]) return;", "", test_a_step_that_is_stopped_moves_nothing),
@@ -258,6 +292,8 @@ PLANTED = {                                                # what each mistake r
     "the factor is not used": ("g[i] *= scale", "g[i] *= 1", test_a_step_that_is_stopped_moves_nothing),
     "the loss is not looked at": (" || !is_finite(loss[0])", "", test_what_is_not_finite_stops_the_step),
     "the norm is not looked at": ("!is_finite(sum) || ", "", test_what_is_not_finite_stops_the_step),
+    "a thread forgets what it saw": ("overflow || !is_finite(x)", "!is_finite(x)", test_an_overflow_is_seen_wherever_it_is),
+    "an overflow is not told": ("if (overflow) stop[0] = 1;", "", test_an_overflow_is_seen_wherever_it_is),
 }
 
 

@@ -84,6 +84,11 @@ class Optimizer:
         overflowed: the step is to be left out, and the next one's loss is scaled less."""
         if not self.scaler:
             return True
+        if fits_kernel(self.home_grad):
+            factor = array_module(self.flat).full(1, 1 / self.scaler.scale, np.float32)
+            finite = not unscale_kernel(self, factor).item()
+            self.scaler.update(finite)
+            return finite
         blocks, finite = self._blocks(), True
         for block, _ in blocks:
             self.flat_grad[block] = self.home_grad[block]
@@ -283,17 +288,21 @@ def adamw_rates(opt, step):
     return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
 
 
-def clip_and_adamw(opt, max_norm, rates, loss):
-    """What clip_grad_norm_ and AdamW's step do, without the host, which may be recording (graph.py): it reads nothing here.
-    -> the gradient's norm before (1,)
+def update_kernels(opt, max_norm, numbers, loss):
+    """What unscale, clip_grad_norm_ and AdamW's step do, without the host, which may be recording (graph.py): it reads
+    nothing here. -> the gradient's norm before it is clipped (1,)
 
-    rates (3,) is adamw_rates of this step, loss float32 (), both on the device. Where loss or norm is not finite, weights
-    and moments stay as they are.
+    numbers (4,): adamw_rates of this step and 1 / loss_scale; loss float32 (); both on the device. Where loss or norm is
+    not finite, weights and moments stay as they are.
     """
+    if opt.scaler:
+        unscale_kernel(opt, numbers[3:])                 # where this says stop, the norm does
     blocks = opt._blocks()
     norm, stop = launch_clip([opt.flat_grad[block] for block, _ in blocks], max_norm, loss)
     for block, decays in blocks:
-        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], rates, stop, opt.betas, decays)
+        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], numbers, stop, opt.betas, decays)
+        if opt.scaler:
+            opt.home[block] = opt.flat[block]
     return norm
 
 
@@ -302,6 +311,16 @@ def adamw_kernel(w, g, m, v, rates, stop, betas, decays):
     launch("adamw.cu", "adamw", _blocks_for(w.size), 256,
            (w, g, m, v, rates, stop, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2),
             np.int32(decays), np.int32(w.size)))
+
+
+def unscale_kernel(opt, factor):
+    """The gradient times factor (1,), in float32, in one pass -> stop, int32 (1,): 1 where it overflowed float16."""
+    xp = array_module(opt.home_grad)
+    stop = xp.zeros(1, np.int32)
+    for block, _ in opt._blocks():
+        g = opt.flat_grad[block]
+        launch("adamw.cu", "unscale", _blocks_for(g.size), 256, (opt.home_grad[block], g, factor, stop, np.int32(g.size)))
+    return stop
 
 
 def clip_kernel(grads, max_norm):
