@@ -28,6 +28,36 @@ def test_log_softmax(x, data):
     np.testing.assert_allclose(F.log_softmax(x - 1e3, axis=axis).data, F.log_softmax(x, axis=axis).data)
 
 
+@st.composite
+def masked(draw):
+    """(x, mask): the mask broadcasts to x, and every row sees something."""
+    x, seed = draw(rows), draw(st.integers(0, 2**32 - 1))
+    shape = [draw(st.sampled_from([1, n])) for n in x.shape][draw(st.integers(0, x.ndim)):]
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    return x, mask | ~mask.any(-1, keepdims=True) if shape else np.array(True)
+
+
+@given(masked())
+def test_masked_softmax(drawn):
+    x, mask = drawn
+    check_same(lambda x: F.masked_softmax(x, mask), lambda x: F.softmax(F.masked_fill(x, ~mask, -np.inf)), x)
+
+
+@given(masked(), st.sampled_from([np.nan, np.inf, -np.inf, 1e300]), st.data())
+def test_masked_softmax_that_sees_nothing(drawn, anything, data):
+    """Zeros, and no gradient; and what is hidden, in that row or another, may hold anything."""
+    x, mask = drawn
+    blind = np.random.default_rng(data.draw(st.integers(0, 99))).random(x.shape[:-1]) < 0.5
+    mask = mask & ~blind[..., None]
+    expected, expected_d = F.masked_softmax(x, mask).data, gradients(lambda x: F.masked_softmax(x, mask), x)[0]
+    assert (expected[blind] == 0).all() and (expected_d[blind] == 0).all() and (expected[~np.broadcast_to(mask, x.shape)] == 0).all()
+    np.testing.assert_allclose(expected.sum(-1), ~blind)
+    x[~np.broadcast_to(mask, x.shape)] = anything
+    with np.errstate(invalid="raise"):
+        np.testing.assert_array_equal(F.masked_softmax(x, mask).data, expected)
+        np.testing.assert_array_equal(gradients(lambda x: F.masked_softmax(x, mask), x)[0], expected_d)
+
+
 def composed_cross_entropy(logits, targets, ignore_index, reduction, smoothing):
     """−Σ q log p, with q written out as a table."""
     V = logits.shape[-1]
