@@ -289,7 +289,12 @@ needs_compiler = pytest.mark.skipif(not emulator.available(), reason="no C++ com
 def launched(cupy, monkeypatch):
     """The names of the kernels that were launched."""
     names, function = [], kernels.function
-    monkeypatch.setattr(kernels, "function", lambda xp, file, name: names.append(name.split("<")[0]) or function(xp, file, name))
+
+    def noted(xp, file, kernel):
+        names.append(kernel.split("<")[0])
+        return function(xp, file, kernel)
+
+    monkeypatch.setattr(kernels, "function", noted)
     return names
 
 
@@ -299,7 +304,8 @@ MASKS = {                                                                 # opti
     "boolean, that hides all of a row": dict(attn_mask=np.arange(3)[:, None] != np.ones(5, int)),
     "boolean, and lengths": dict(attn_mask=np.random.default_rng(1).random((3, 5)) < 0.6, key_lengths=np.array([5, 2])),
     "numbers": dict(attn_mask=np.random.default_rng(2).standard_normal((4, 3, 5))),
-    "numbers that forbid, and lengths": dict(attn_mask=np.where(np.eye(3, 5) > 0, -np.inf, 0.5), key_lengths=np.array([0, 4])),
+    "numbers that forbid, and lengths": dict(attn_mask=np.where(np.eye(3, 5) > 0, -np.inf, 0.5),
+                                             key_lengths=np.array([0, 4])),
 }
 
 
@@ -309,7 +315,7 @@ def test_attention_under_a_mask_launches_the_masked_softmax(cupy, launched, mask
     """Whose kernels of its own know only causal and length masks; grouped queries among them."""
     arrays, results = [draw(*shape, seed=i) for i, shape in enumerate([(2, 4, 3, 6), (2, 2, 5, 6), (2, 2, 5, 6)])], []
     for device, dtype in (("cpu", np.float64), ("cuda", np.float32)):
-        options = {name: there(x, Tensor([0], device=device)) if name != "is_causal" else x for name, x in MASKS[mask].items()}
+        options = {name: x if x is True else backend.to_device(x, device) for name, x in MASKS[mask].items()}
         tensors = [Tensor(a.astype(dtype), True, device=device) for a in arrays]
         y = F.scaled_dot_product_attention(*tensors, **options)
         y.backward(draw(*y.shape).astype(dtype))
@@ -320,8 +326,8 @@ def test_attention_under_a_mask_launches_the_masked_softmax(cupy, launched, mask
 
 
 @needs_compiler
-@pytest.mark.parametrize("shape, mask", [((2, 3), MASK), ((5,), np.arange(5) > 1), ((2, 3), np.array(True)), ((2, 1, 2, 3, 4), MASK[..., None]),
-                                         ((0, 3), MASK[:1])])
+@pytest.mark.parametrize("shape, mask", [((2, 3), MASK), ((5,), np.arange(5) > 1), ((2, 3), np.array(True)),
+                                         ((2, 1, 2, 3, 4), MASK[..., None]), ((0, 3), MASK[:1])])
 def test_masked_softmax_launches_its_kernel(cupy, launched, shape, mask):
     (here, dx), (over_there, moved) = ((y.numpy(), backend.to_host(x.grad)) for x, y in (
         masked_weights(shape, mask, *place) for place in (("cpu", np.float64), ("cuda", np.float32))))
@@ -341,7 +347,8 @@ def masked_weights(shape, mask, device, dtype):
 def test_writing_behind_padding_launches_the_masked_softmax(cupy, launched):
     model, idx = GPT(CONFIG, rng=np.random.default_rng(3)), np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
     mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]], bool)
-    here, over_there = (generate(model.to(device), idx, 3, rng=np.random.default_rng(0), mask=mask) for device in ("cpu", "cuda"))
+    here, over_there = (generate(model.to(device), idx, 3, rng=np.random.default_rng(0), mask=mask)
+                        for device in ("cpu", "cuda"))
     np.testing.assert_array_equal(over_there.tokens, here.tokens, strict=True)
     np.testing.assert_allclose(over_there.logprobs, here.logprobs, rtol=1e-4)
     assert launched.count("masked_softmax_forward") == 3 * CONFIG.n_layer

@@ -125,7 +125,8 @@ class Touchy(GPT):
 
     def __init__(self, config):
         super().__init__(config)
-        self.root, self.extra = nn.Parameter(np.ones(1, np.float32)), nn.Parameter(np.ones(1, np.float32), requires_grad=False)
+        self.root = nn.Parameter(np.ones(1, np.float32))
+        self.extra = nn.Parameter(np.ones(1, np.float32), requires_grad=False)
 
     def loss(self, idx, targets, **options):
         return super().loss(idx, targets, **options) + (self.root.sqrt() + self.extra).sum()

@@ -285,7 +285,7 @@ def test_an_overflow_is_seen_wherever_it_is():
     assert optim.unscale_kernel(half_parameters((1300,)), np.ones(1, np.float32)).tolist() == [0]
 
 
-PLANTED = {                                                # what each mistake replaces in adamw.cu, and the test that notices
+PLANTED = {                                                # what each mistake replaces in adamw.cu, and which test notices
     "none": ("", "", test_a_step_that_is_stopped_moves_nothing),
     "AdamW ignores stop": ("if (stop[0]) return;", "", test_a_step_that_is_stopped_moves_nothing),
     "clipping ignores stop": ("stop[0] || norm", "norm", test_a_step_that_is_stopped_moves_nothing),

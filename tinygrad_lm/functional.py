@@ -314,8 +314,8 @@ def masked_softmax(x, mask):
         raise TypeError("masked_softmax takes an array of booleans, True for what counts, not "
                         f"{getattr(mask, 'dtype', type(mask).__name__)}: use .astype(bool), or add numbers to x")
     if not shape or mask.ndim > len(shape) or any(n not in (1, m) for n, m in zip(mask.shape[::-1], shape[::-1])):
-        raise ValueError(f"masked_softmax of shape {shape} with a mask of shape {mask.shape}: x has an axis at least, and the "
-                         "mask broadcasts to it")
+        raise ValueError(f"masked_softmax of shape {shape} with a mask of shape {mask.shape}: x has an axis at least, and "
+                         "the mask broadcasts to it")
     return _masked_softmax(x, mask=mask)
 
 

@@ -48,7 +48,8 @@ __global__ void sum_of_squares(const float* g, float* parts, int n) {
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-// norm (1) = √ of the sum of all n parts; stop (1) becomes 1 where that or the loss (1) is not finite, else it stays. One block.
+// norm (1) = √ of the sum of all n parts; stop (1) becomes 1 where that or the loss (1) is not finite, else it stays. One
+// block.
 __global__ void norm_of_parts(const float* parts, const float* loss, float* norm, int* stop, int n) {
     __shared__ float scratch[33];
     float sum = 0.0f;
