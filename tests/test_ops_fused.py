@@ -2,7 +2,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import functional as F
+from tinygrad_lm import Tensor, functional as F
 
 from .checks import check, check_same, gradients
 from .strategies import array, shapes, uniform
@@ -89,6 +89,39 @@ def test_cross_entropy_ignores():
     d, = gradients(lambda x: F.cross_entropy(x, targets), x)
     assert (d[1] == 0).all() and (d[0] != 0).all()
     np.testing.assert_allclose(F.cross_entropy(x, targets).item(), (np.log(1 + np.exp(-1)) + np.log(2)) / 2)
+
+
+@given(logits, st.sampled_from(["mean", "sum", "none"]), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32 - 1))
+def test_cross_entropy_ignores_rows_that_hold_anything(x, reduction, smoothing, seed):
+    """NaN and infinities, and an infinite gradient from above: without effect, and without a warning."""
+    rng = np.random.default_rng(seed)
+    ignored = rng.random(x.shape[:-1]) < 0.6
+    ignored.flat[-1] = False
+    targets = np.where(ignored, -100, rng.integers(0, x.shape[-1], ignored.shape))
+    wild = np.where(ignored[..., None], rng.choice([np.nan, np.inf, -np.inf, 1e308], x.shape), x)
+    wild[ignored & (rng.random(ignored.shape) < 0.5)] = rng.choice([-np.inf, np.inf])                # all of a row
+
+    def loss_and_gradient(x, dy):
+        x = Tensor(x, True)
+        y = F.cross_entropy(x, targets, reduction=reduction, label_smoothing=smoothing)
+        y.backward(dy if reduction == "none" else None)
+        return y.data, x.grad
+
+    with np.errstate(all="raise", under="ignore"):
+        tame, d = loss_and_gradient(x, np.ones(ignored.shape))
+        loss, dx = loss_and_gradient(wild, np.where(ignored, np.inf, 1.0))
+    np.testing.assert_array_equal(loss, tame)
+    np.testing.assert_array_equal(dx, d)
+    assert (dx[ignored] == 0).all()
+
+
+def test_cross_entropy_of_a_row_that_counts_hides_nothing():
+    """What is not finite there stays to be seen."""
+    for bad in (np.nan, np.inf, -np.inf):
+        x = Tensor(np.full((1, 3), bad), True)
+        y = F.cross_entropy(x, np.array([0]))
+        y.backward()
+        assert np.isnan(y.item()) and np.isnan(x.grad).any()
 
 
 def test_large_logits_do_not_overflow():
