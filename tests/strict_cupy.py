@@ -19,7 +19,7 @@ FUNCTIONS = """
     maximum mean min minimum moveaxis multiply nan_to_num negative nonzero ones ones_like outer pad partition permute_dims
     power prod put_along_axis ravel reciprocal repeat reshape rint roll searchsorted sign sin sort split sqrt square squeeze
     stack std subtract sum swapaxes take take_along_axis tanh tensordot tile transpose tri tril triu unique var where zeros
-    zeros_like
+    zeros_like diff flatnonzero
 """.split()
 METHODS = """
     all any argmax argmin argsort astype clip copy cumsum dot flatten max mean min nonzero prod ravel repeat reshape round

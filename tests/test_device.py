@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lm as tg
-from tinygrad_lm import Tensor, backend, checkpoint, functional as F, nn
+from tinygrad_lm import Tensor, backend, checkpoint, emulator, functional as F, kernels, nn
 from tinygrad_lm.generate import generate
 from tinygrad_lm.models import GPT, GPTConfig
 from tinygrad_lm.models.reward import RewardModel
@@ -59,6 +59,7 @@ CASES = {                                                                 # func
     "clip_one": (lambda x: F.clip(x, 0.5), [(2, 3)]),
     "where": (lambda a, b: F.where(there(MASK, a), a, b), [(2, 3), (2, 3)]),
     "masked_fill": (lambda x: F.masked_fill(x, there(MASK, x), -1.0), [(2, 3)]),
+    "masked_softmax": (lambda x: F.masked_softmax(x, there(MASK, x)), [(2, 3)]),
     "astype": (lambda x: F.astype(F.astype(x, np.float16), np.float64), [(2, 3)]),
     "to": (lambda x: F.to(F.to(F.to(x, "cpu") * 3, x.device), x.dtype), [(2, 3)]),
     "sum": (lambda x: F.sum(x, axis=0) + F.sum(x), [(2, 3)]),
@@ -279,6 +280,80 @@ def test_ids_are_checked_on_both_sides(cupy):
     for ids in (np.array([[1, 11]]), cupy.asarray(np.array([[1, 11]]))):
         refused(IndexError, ["token id 11", r"\(0, 1\)"], model, ids)
         refused(IndexError, ["target 11"], model.loss, np.array([[1, 2]]), ids)
+
+
+# ---- float32 goes to the kernels, which run on the emulator here ----------------------------------------------------
+
+needs_compiler = pytest.mark.skipif(not emulator.available(), reason="no C++ compiler: kernels cannot be run on the CPU")
+
+
+@pytest.fixture
+def launched(cupy, monkeypatch):
+    """The names of the kernels that were launched."""
+    names, function = [], kernels.function
+
+    def noted(xp, file, kernel):
+        names.append(kernel.split("<")[0])
+        return function(xp, file, kernel)
+
+    monkeypatch.setattr(kernels, "function", noted)
+    return names
+
+
+MASKS = {                                                                 # options of attention, B 2, H 4, T 3, S 5
+    "boolean, of all": dict(attn_mask=np.random.default_rng(0).random((2, 4, 3, 5)) < 0.6),
+    "boolean, of sequences, causal": dict(attn_mask=np.arange(5) >= np.array([[1], [4]])[:, None, None], is_causal=True),
+    "boolean, that hides all of a row": dict(attn_mask=np.arange(3)[:, None] != np.ones(5, int)),
+    "boolean, and lengths": dict(attn_mask=np.random.default_rng(1).random((3, 5)) < 0.6, key_lengths=np.array([5, 2])),
+    "numbers": dict(attn_mask=np.random.default_rng(2).standard_normal((4, 3, 5))),
+    "numbers that forbid, and lengths": dict(attn_mask=np.where(np.eye(3, 5) > 0, -np.inf, 0.5),
+                                             key_lengths=np.array([0, 4])),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_under_a_mask_launches_the_masked_softmax(cupy, launched, mask):
+    """Whose kernels of its own know only causal and length masks; grouped queries among them."""
+    arrays, results = [draw(*shape, seed=i) for i, shape in enumerate([(2, 4, 3, 6), (2, 2, 5, 6), (2, 2, 5, 6)])], []
+    for device, dtype in (("cpu", np.float64), ("cuda", np.float32)):
+        options = {name: x if x is True else backend.to_device(x, device) for name, x in MASKS[mask].items()}
+        tensors = [Tensor(a.astype(dtype), True, device=device) for a in arrays]
+        y = F.scaled_dot_product_attention(*tensors, **options)
+        y.backward(draw(*y.shape).astype(dtype))
+        results.append([y.numpy(), *(backend.to_host(t.grad) for t in tensors)])
+    for here, over_there in zip(*results):
+        np.testing.assert_allclose(over_there, here, rtol=1e-5, atol=1e-6)
+    assert launched == ["masked_softmax_forward"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape, mask", [((2, 3), MASK), ((5,), np.arange(5) > 1), ((2, 3), np.array(True)),
+                                         ((2, 1, 2, 3, 4), MASK[..., None]), ((0, 3), MASK[:1])])
+def test_masked_softmax_launches_its_kernel(cupy, launched, shape, mask):
+    (here, dx), (over_there, moved) = ((y.numpy(), backend.to_host(x.grad)) for x, y in (
+        masked_weights(shape, mask, *place) for place in (("cpu", np.float64), ("cuda", np.float32))))
+    np.testing.assert_allclose(over_there, here, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(moved, dx, rtol=1e-5, atol=1e-6)
+    assert launched == ["masked_softmax_forward", "softmax_backward"] * (0 not in shape)
+
+
+def masked_weights(shape, mask, device, dtype):
+    x = Tensor(draw(*shape).astype(dtype), True, device=device)
+    y = F.masked_softmax(x, there(mask, x))
+    y.backward(draw(*shape, seed=1).astype(dtype))
+    return x, y
+
+
+@needs_compiler
+def test_writing_behind_padding_launches_the_masked_softmax(cupy, launched):
+    model, idx = GPT(CONFIG, rng=np.random.default_rng(3)), np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
+    mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]], bool)
+    here, over_there = (generate(model.to(device), idx, 3, rng=np.random.default_rng(0), mask=mask)
+                        for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(over_there.tokens, here.tokens, strict=True)
+    np.testing.assert_allclose(over_there.logprobs, here.logprobs, rtol=1e-4)
+    assert launched.count("masked_softmax_forward") == 3 * CONFIG.n_layer
 
 
 # ---- slips are caught -----------------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ def test_attention_of_shapes_that_do_not_fit(query, key, value):
 
 def test_attention_of_three_axes():
     refused(ValueError, [r"\(B, H, T, D\)", r"\(2, 3, 4\)"], F.scaled_dot_product_attention, *[ones(2, 3, 4)] * 3)
+    for mask in (np.ones((3, 2), bool), np.ones((1, 2, 3), bool)):
+        refused(ValueError, [r"shape \(2, 3\)", re.escape(str(mask.shape))], F.masked_softmax, ones(2, 3), mask)
+    refused(ValueError, ["an axis at least"], F.masked_softmax, ones(), np.array(True))
+    refused(TypeError, ["booleans", "not float64", "astype"], F.masked_softmax, ones(2, 3), np.ones((2, 3)))
+    refused(TypeError, ["booleans", "not list"], F.masked_softmax, ones(2), [True, False])
     refused(ValueError, [r"\(2, 3, 7\)", "3 · n_head"], F.qkv_attention, ones(2, 3, 7), 2)
 
 

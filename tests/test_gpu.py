@@ -78,8 +78,9 @@ def test_the_step(captured, dtype):
     np.testing.assert_allclose(losses("cuda", dtype), losses("cpu", "float64"), rtol=1e-8 if dtype == "float64" else 1e-3)
 
 
-def test_a_step_can_be_captured(recwarn):
-    model = GPT(CONFIG).to("cuda")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_step_can_be_captured(recwarn, dtype):
+    model = GPT(CONFIG).to(dtype).to("cuda")
     step = captured_step(model, AdamW(model.parameters(), lr=1e-2))
     for i in range(4):
         step(*batch(i))

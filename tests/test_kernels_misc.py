@@ -11,6 +11,8 @@ from tinygrad_lm.kernels import launch
 from tinygrad_lm.nn import Parameter
 from tinygrad_lm.ops import cross_entropy as ce, dropout as drop, embedding as emb
 
+from .planted import planted
+
 
 def emulated():
     try:
@@ -187,7 +189,7 @@ def test_adamw(seed, shape, weight_decay, steps):
         rates = optim.adamw_rates(opt, opt.step_count)
         for start, stop, decays in ((0, opt.decaying, True), (opt.decaying, opt.flat.size, False)):
             run = slice(start, stop)
-            optim.adamw_kernel(w[run], opt.flat_grad[run], m[run], v[run], rates, opt.betas, decays)
+            optim.adamw_kernel(w[run], opt.flat_grad[run], m[run], v[run], rates, opt.go, opt.betas, decays)
     for ours, numpys in ((w, opt.flat), (m, opt.m), (v, opt.v)):
         np.testing.assert_allclose(ours, numpys, rtol=2e-6, atol=2e-6)
 
@@ -213,4 +215,95 @@ def test_clip_refuses_what_is_not_finite(bad):
 
 def test_a_sum_has_the_same_bits_each_time():
     g = np.random.default_rng(0).standard_normal(5000, dtype=np.float32)
-    assert len({optim.norm_kernel([g]).tobytes() for _ in range(3)}) == 1
+    assert len({optim.norm_kernel([g])[0].tobytes() for _ in range(3)}) == 1
+
+
+def half_parameters(*sizes, seed=0, scale=2.0 ** 10):
+    """An optimizer of parameters in float16, whose gradients lie ready, scaled."""
+    rng, params = np.random.default_rng(seed), [Parameter(np.ones(n, np.float16)) for n in sizes]
+    opt = optim.SGD(params, lr=0.1)
+    opt.scaler.scale = scale
+    for p in params:
+        p.grad = (scale * rng.standard_normal(p.shape)).astype(np.float16)
+    return opt
+
+
+@few
+@given(seeds, st.lists(st.sampled_from([(1,), (33,), (5, 41), (3, 1030)]), min_size=1, max_size=3),
+       st.sampled_from([2.0 ** -3, 1.0, 2.0 ** 12]), st.sampled_from([None, np.nan, np.inf, -np.inf]), st.data())
+def test_unscale(seed, shapes, scale, bad, data):
+    """In one pass what the plain form does in two, to the bit."""
+    opt = half_parameters(*shapes, seed=seed, scale=scale)
+    if bad is not None:
+        p = data.draw(st.sampled_from(opt.params))
+        p.grad.flat[data.draw(st.integers(0, p.size - 1))] = bad
+    stop = optim.unscale_kernel(opt, np.float32([1 / scale]))
+    ours = opt.flat_grad.copy()
+    opt.flat_grad[...] = 7
+    assert opt.unscale() == (bad is None) and stop.tolist() == [int(bad is not None)]
+    np.testing.assert_array_equal(ours, opt.flat_grad)
+
+
+def stops(gradient, loss):
+    g = np.ones(1500, np.float32)
+    g[-1] = gradient
+    return optim.norm_kernel([g[:200], g[200:]], loss if loss is None else np.float32(loss).reshape(()))[1].tolist()
+
+
+def test_what_is_not_finite_stops_the_step():
+    big = 3e38                                                               # a number, whose square is none
+    for loss in (None, 2):
+        assert [stops(g, loss) for g in (1, np.nan, np.inf, -np.inf, big)] == [[0], [1], [1], [1], [1]]
+    assert [stops(1, loss) for loss in (2, -big, np.nan, np.inf, -np.inf)] == [[0], [0], [1], [1], [1]]
+
+
+def adamw_moves(stop):
+    """Which of weights and moments a step moves."""
+    rng = np.random.default_rng(0)
+    w, g, m, v = (1 + rng.random(1300, dtype=np.float32) for _ in range(4))
+    before = [a.copy() for a in (w, m, v)]
+    optim.adamw_kernel(w, g, m, v, np.float32([0.9, 1e-8, 0.1]), np.array([stop], np.int32), (0.9, 0.99), True)
+    return [bool((a != b).all()) for a, b in zip((w, m, v), before)]
+
+
+def clipped(norm, stop):
+    g = np.full(1300, 4, np.float32)
+    launch("adamw.cu", "clip", 2, 256, (g, np.float32([norm]), np.array([stop], np.int32), np.float32(0.5), np.int32(1300)))
+    return np.unique(g).tolist()
+
+
+def test_a_step_that_is_stopped_moves_nothing():
+    assert adamw_moves(0) == [True] * 3 and adamw_moves(1) == [False] * 3
+    assert [clipped(1, 0), clipped(0.5, 0), clipped(0.2, 0), clipped(1, 1)] == [[2], [4], [4], [4]]
+
+
+def test_an_overflow_is_seen_wherever_it_is():
+    for place in (0, 1299):
+        opt = half_parameters((1300,))
+        opt.params[0].grad[place] = np.inf
+        assert optim.unscale_kernel(opt, np.ones(1, np.float32)).tolist() == [1]
+    assert optim.unscale_kernel(half_parameters((1300,)), np.ones(1, np.float32)).tolist() == [0]
+
+
+PLANTED = {                                                # what each mistake replaces in adamw.cu, and which test notices
+    "none": ("", "", test_a_step_that_is_stopped_moves_nothing),
+    "AdamW ignores stop": ("if (stop[0]) return;", "", test_a_step_that_is_stopped_moves_nothing),
+    "clipping ignores stop": ("stop[0] || norm", "norm", test_a_step_that_is_stopped_moves_nothing),
+    "the factor is not used": ("g[i] *= scale", "g[i] *= 1", test_a_step_that_is_stopped_moves_nothing),
+    "the loss is not looked at": (" || !is_finite(loss[0])", "", test_what_is_not_finite_stops_the_step),
+    "the norm is not looked at": ("!is_finite(sum) || ", "", test_what_is_not_finite_stops_the_step),
+    "a thread forgets what it saw": ("overflow || !is_finite(x)", "!is_finite(x)", test_an_overflow_is_seen_wherever_it_is),
+    "an overflow is not told": ("if (overflow) stop[0] = 1;", "", test_an_overflow_is_seen_wherever_it_is),
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_planted_mistakes_are_noticed(mistake, tmp_path):
+    right, wrong, test = PLANTED[mistake]
+    with planted(tmp_path, "adamw.cu", right, wrong):
+        try:
+            test()
+            noticed = False
+        except AssertionError:
+            noticed = True
+    assert noticed == (mistake != "none")

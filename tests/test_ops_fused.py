@@ -2,7 +2,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import functional as F
+from tinygrad_lm import Tensor, functional as F
 
 from .checks import check, check_same, gradients
 from .strategies import array, shapes, uniform
@@ -26,6 +26,37 @@ def test_log_softmax(x, data):
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     check_same(lambda x: F.log_softmax(x, axis=axis), lambda x: F.log(F.softmax(x, axis=axis)), x)
     np.testing.assert_allclose(F.log_softmax(x - 1e3, axis=axis).data, F.log_softmax(x, axis=axis).data)
+
+
+@st.composite
+def masked(draw):
+    """(x, mask): the mask broadcasts to x, and every row sees something."""
+    x, seed = draw(rows), draw(st.integers(0, 2**32 - 1))
+    shape = [draw(st.sampled_from([1, n])) for n in x.shape][draw(st.integers(0, x.ndim)):]
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    return x, mask | ~mask.any(-1, keepdims=True) if shape else np.array(True)
+
+
+@given(masked())
+def test_masked_softmax(drawn):
+    x, mask = drawn
+    check_same(lambda x: F.masked_softmax(x, mask), lambda x: F.softmax(F.masked_fill(x, ~mask, -np.inf)), x)
+
+
+@given(masked(), st.sampled_from([np.nan, np.inf, -np.inf, 1e300]), st.data())
+def test_masked_softmax_that_sees_nothing(drawn, anything, data):
+    """Zeros, and no gradient; and what is hidden, in that row or another, may hold anything."""
+    x, mask = drawn
+    blind = np.random.default_rng(data.draw(st.integers(0, 99))).random(x.shape[:-1]) < 0.5
+    mask = mask & ~blind[..., None]
+    hidden = ~np.broadcast_to(mask, x.shape)
+    expected, expected_d = F.masked_softmax(x, mask).data, gradients(lambda x: F.masked_softmax(x, mask), x)[0]
+    assert (expected[hidden] == 0).all() and (expected_d[hidden] == 0).all()
+    np.testing.assert_allclose(expected.sum(-1), ~blind)
+    x[hidden] = anything
+    with np.errstate(invalid="raise"):
+        np.testing.assert_array_equal(F.masked_softmax(x, mask).data, expected)
+        np.testing.assert_array_equal(gradients(lambda x: F.masked_softmax(x, mask), x)[0], expected_d)
 
 
 def composed_cross_entropy(logits, targets, ignore_index, reduction, smoothing):
@@ -58,6 +89,39 @@ def test_cross_entropy_ignores():
     d, = gradients(lambda x: F.cross_entropy(x, targets), x)
     assert (d[1] == 0).all() and (d[0] != 0).all()
     np.testing.assert_allclose(F.cross_entropy(x, targets).item(), (np.log(1 + np.exp(-1)) + np.log(2)) / 2)
+
+
+@given(logits, st.sampled_from(["mean", "sum", "none"]), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32 - 1))
+def test_cross_entropy_ignores_rows_that_hold_anything(x, reduction, smoothing, seed):
+    """NaN and infinities, and an infinite gradient from above: without effect, and without a warning."""
+    rng = np.random.default_rng(seed)
+    ignored = rng.random(x.shape[:-1]) < 0.6
+    ignored.flat[-1] = False
+    targets = np.where(ignored, -100, rng.integers(0, x.shape[-1], ignored.shape))
+    wild = np.where(ignored[..., None], rng.choice([np.nan, np.inf, -np.inf, 1e308], x.shape), x)
+    wild[ignored & (rng.random(ignored.shape) < 0.5)] = rng.choice([-np.inf, np.inf])                # all of a row
+
+    def loss_and_gradient(x, dy):
+        x = Tensor(x, True)
+        y = F.cross_entropy(x, targets, reduction=reduction, label_smoothing=smoothing)
+        y.backward(dy if reduction == "none" else None)
+        return y.data, x.grad
+
+    with np.errstate(all="raise", under="ignore"):
+        tame, d = loss_and_gradient(x, np.ones(ignored.shape))
+        loss, dx = loss_and_gradient(wild, np.where(ignored, np.inf, 1.0))
+    np.testing.assert_array_equal(loss, tame)
+    np.testing.assert_array_equal(dx, d)
+    assert (dx[ignored] == 0).all()
+
+
+def test_cross_entropy_of_a_row_that_counts_hides_nothing():
+    """What is not finite there stays to be seen."""
+    for bad in (np.nan, np.inf, -np.inf):
+        x = Tensor(np.full((1, 3), bad), True)
+        y = F.cross_entropy(x, np.array([0]))
+        y.backward()
+        assert np.isnan(y.item()) and np.isnan(x.grad).any()
 
 
 def test_large_logits_do_not_overflow():

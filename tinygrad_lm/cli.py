@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from . import mpi
+from .backend import DEVICES, why_no_cuda
 from .checkpoint import CheckpointError
 from .train.pretrain import PretrainConfig
 from .train.ppo import PPOConfig
@@ -53,7 +54,7 @@ def main():
         leave(shown.getvalue().rstrip(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         leave("\nstopped; what was saved last is kept: the same command with --resume goes on from there", 130)
-    except (CheckpointError, mpi.MPIError, ValueError, IndexError, FloatingPointError) as error:
+    except (CheckpointError, mpi.MPIError, ValueError, IndexError, FloatingPointError, MemoryError) as error:
         leave(f"error: {error}", 1)
 
 
@@ -65,13 +66,28 @@ def leave(message, code):
     sys.exit(code)
 
 
+def usable(context, option, device):
+    """--device as given, refused where this process cannot use it."""
+    if device == "cuda" and mpi.place()[1] > 1:
+        raise click.BadParameter(f"mpirun has started {mpi.place()[1]} ranks, which train on the CPU only: a GPU takes one "
+                                 "process")
+    if device == "cuda" and why_no_cuda():
+        raise click.BadParameter(why_no_cuda())
+    return device
+
+
+device_option = click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True, callback=usable,
+                             help="where the models live: cuda is a GPU")
+
+
 def stage_options(config, default_out):
     """The flags that every stage has, and one for each field of its configuration, with its default."""
     def add(command):
         for f in reversed(fields(config)):
             command = click.option(f"--{f.name.replace('_', '-')}", type=f.type, default=f.default, show_default=True,
                                    help=HELP[f.name])(command)
-        for option in (click.option("--resume", is_flag=True, help="go on from the checkpoint in --out"),
+        for option in (device_option,
+                       click.option("--resume", is_flag=True, help="go on from the checkpoint in --out"),
                        click.option("--save-every", default=100, show_default=True, help="steps between checkpoints"),
                        click.option("--seed", default=0, show_default=True, help="the same seed gives the same bits"),
                        click.option("--out", default=default_out, show_default=True, type=click.Path(path_type=Path),
@@ -113,15 +129,15 @@ def stage(name, out, tokenizer, config, *, seed, save_every, resume):
     click.echo(f"saved in {out}")
 
 
-def load_names_model(path, kind="gpt"):
-    """A model that reads the naming task's alphabet."""
+def load_names_model(path, device, kind="gpt"):
+    """A model that reads the naming task's alphabet, on `device`."""
     from .models.saved import load_model
     from .text.names import tokenizer as needed
     model, tokenizer, _ = load_model(path, kind)
     if tokenizer.to_dict() != needed.to_dict():
         raise CheckpointError(f"{path} was trained on another text: this stage is about names and needs their "
                               f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text)")
-    return model, tokenizer
+    return model.to(device), tokenizer
 
 
 @commands.command()
@@ -129,11 +145,12 @@ def load_names_model(path, kind="gpt"):
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same bits")
 @click.option("--fast", is_flag=True, help="smaller stages, under 45 seconds")
 @click.option("--resume", is_flag=True, help="go on behind the stages and steps that are already in --out")
-def demo(out, seed, fast, resume):
+@device_option
+def demo(out, seed, fast, resume, device):
     """All four stages on given names, samples after each, and a report: table, figures, HTML page."""
     from .train.demo import FAST, DemoConfig, run_demo
     from .train.demo_report import write_report
-    results = run_demo(out, FAST if fast else DemoConfig(), seed=seed, resume=resume, say=click.echo)
+    results = run_demo(out, FAST if fast else DemoConfig(), seed=seed, resume=resume, say=click.echo, device=device)
     write_report(results, out)
 
 
@@ -145,7 +162,7 @@ def demo(out, seed, fast, resume):
 @click.option("--block-size", default=32, show_default=True, help="longest sequence")
 @click.option("--dropout", default=0.0, show_default=True, help="share of activations dropped in training")
 @stage_options(PretrainConfig, "runs/pretrain")
-def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save_every, resume, **options):
+def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save_every, resume, device, **options):
     """Stage 1: predict the next character, of names or of a text of yours."""
     from .models import GPT, GPTConfig
     from .text import names
@@ -153,7 +170,7 @@ def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save
     config = settings(PretrainConfig, options)
     tokenizer, data, held_out = names_data(names) if text is None else text_data(text, block_size)
     rng = np.random.default_rng(seed)
-    model = GPT(GPTConfig(len(tokenizer), block_size, n_layer, n_head, n_embd, dropout), rng=rng)
+    model = GPT(GPTConfig(len(tokenizer), block_size, n_layer, n_head, n_embd, dropout), rng=rng).to(device)
     click.echo(f"{model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary")
     with stage("pretrain", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
         loss = p.pretrain(model, data, held_out, config, rng=rng, run=run)
@@ -188,12 +205,12 @@ def text_data(path, block_size):
 @model_option
 @click.option("--examples", default=3000, show_default=True, help="prompts with a good answer")
 @stage_options(SFTConfig, "runs/sft")
-def sft(model_path, examples, out, seed, save_every, resume, **options):
+def sft(model_path, examples, out, seed, save_every, resume, device, **options):
     """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k)."""
     from .text import names
     from .train import road, sft as s
     config = settings(SFTConfig, options)
-    model, tokenizer = load_names_model(model_path)
+    model, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
     rng, prompts = np.random.default_rng(seed), names.prompts_from(held_out)[:1000]
     before = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
@@ -208,13 +225,13 @@ def sft(model_path, examples, out, seed, save_every, resume, **options):
 @model_option
 @click.option("--rankings", default=2000, show_default=True, help="prompts whose four answers are ranked")
 @stage_options(RewardConfig, "runs/reward")
-def reward(model_path, rankings, out, seed, save_every, resume, **options):
+def reward(model_path, rankings, out, seed, save_every, resume, device, **options):
     """Stage 3a: the model answers, a simulated person ranks, a reward model learns from the ranking."""
     from .models import RewardModel
     from .text import names
     from .train import reward as r, road
     config = settings(RewardConfig, options)
-    model, tokenizer = load_names_model(model_path)
+    model, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
     rng = np.random.default_rng(seed)
     prompts, judged = names.prompts_from(train), names.prompts_from(held_out)[:1000]
@@ -233,7 +250,7 @@ def reward(model_path, rankings, out, seed, save_every, resume, **options):
 @model_option
 @click.option("--reward", "reward_path", required=True, type=click.Path(path_type=Path), help="reward model's checkpoint")
 @stage_options(PPOConfig, "runs/ppo")
-def ppo(model_path, reward_path, out, seed, save_every, resume, **options):
+def ppo(model_path, reward_path, out, seed, save_every, resume, device, **options):
     """Stage 3b: PPO against the learned reward, with a KL penalty to the fine-tuned model."""
     from copy import deepcopy
 
@@ -241,8 +258,8 @@ def ppo(model_path, reward_path, out, seed, save_every, resume, **options):
     from .text import names
     from .train import ppo as p, road
     config = settings(PPOConfig, options)
-    tuned, tokenizer = load_names_model(model_path)
-    scorer, _ = load_names_model(reward_path, "reward")
+    tuned, tokenizer = load_names_model(model_path, device)
+    scorer, _ = load_names_model(reward_path, device, "reward")
     train, held_out = names.split_names(names.load_names())
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
     with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
@@ -264,7 +281,8 @@ def ppo(model_path, reward_path, out, seed, save_every, resume, **options):
 @click.option("--top-k", default=None, type=int, help="draw among the k likeliest")
 @click.option("--top-p", default=None, type=float, help="draw among the likeliest that together reach p")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same text")
-def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p, seed):
+@device_option
+def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p, seed, device):
     """Write with a trained model."""
     from .generate import generate
     from .models.saved import load_model
@@ -272,7 +290,7 @@ def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p
     if prompt is None:
         prompt = "^" if "^" in tokenizer.chars else "\n" if "\n" in tokenizer.chars else tokenizer.chars[0]
     ids = tokenizer.encode(prompt)
-    answers = generate(model, np.tile(ids, (number, 1)), max_new_tokens, rng=np.random.default_rng(seed),
+    answers = generate(model.to(device), np.tile(ids, (number, 1)), max_new_tokens, rng=np.random.default_rng(seed),
                        temperature=temperature, top_k=top_k, top_p=top_p, end=tokenizer.end, pad=tokenizer.pad)
     for row in answers.tokens:
         click.echo(tokenizer.decode(row))

@@ -6,8 +6,10 @@ as memory is read fastest. Tests hold the chain equal to the model.
 """
 from .backend import array_module, beside
 from .functional import raw
+from .kernels import fits_kernel
 from .ops.activation import gelu_tanh
 from .ops.norm import layer_norm_forward, standardised
+from .ops.softmax import masked_softmax_forward
 
 
 def decoder(model):
@@ -67,8 +69,11 @@ def attend(qkv, n_head, past, mask):
     xp = array_module(qkv)
     q, k, v = past.append(qkv[:, None], n_head)                                    # (B, H, 1, D), twice (B, H, S, D)
     p = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)                             # (B, H, 1, S)
+    mask = None if mask is None else mask[:, None, None]                           # (B, 1, 1, S)
+    if fits_kernel(p):
+        return (masked_softmax_forward(p, mask=mask)[0] @ v).reshape(len(qkv), -1)
     if mask is not None:
-        xp.copyto(p, -xp.inf, where=~mask[:, None, None])
+        xp.copyto(p, -xp.inf, where=~mask)
     p -= p.max(-1, keepdims=True)                                                  # finite: a token sees itself
     xp.exp(p, out=p)
     y = p @ v

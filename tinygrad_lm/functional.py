@@ -299,6 +299,7 @@ def einsum(spec, a, b):
 # ---- probabilities, norms, attention --------------------------------------------------------------------------------
 
 _softmax = op(sm.softmax_forward, sm.softmax_backward)
+_masked_softmax = op(sm.masked_softmax_forward, sm.masked_softmax_backward)
 _log_softmax = op(sm.log_softmax_forward, sm.log_softmax_backward)
 _cross_entropy = op(ce.cross_entropy_forward, ce.cross_entropy_backward)
 _layer_norm = op(norm.layer_norm_forward, norm.layer_norm_backward)
@@ -311,6 +312,24 @@ _dropout = op(drop.dropout_forward, drop.dropout_backward)
 
 def softmax(x, *, axis=-1):
     return _softmax(x, axis=axis)
+
+
+def masked_softmax(x, mask):
+    """softmax over the last axis of what the boolean `mask` lets through (True), 0 elsewhere: x (..., S), to which the mask
+    broadcasts.
+
+    It is softmax(masked_fill(x, ~mask, −∞)) in one pass, but a row of which nothing is let through is all 0, without a
+    gradient, not NaN; and what is not let through may hold anything. attention with weights to look at, or to drop:
+    masked_softmax(q @ k.swapaxes(-1, -2) * scale, mask) @ v.
+    """
+    mask, shape = raw(mask), raw(x).shape
+    if getattr(mask, "dtype", None) != bool:
+        raise TypeError("masked_softmax takes an array of booleans, True for what counts, not "
+                        f"{getattr(mask, 'dtype', type(mask).__name__)}: use .astype(bool), or add numbers to x")
+    if not shape or mask.ndim > len(shape) or any(n not in (1, m) for n, m in zip(mask.shape[::-1], shape[::-1])):
+        raise ValueError(f"masked_softmax of shape {shape} with a mask of shape {mask.shape}: x has an axis at least, and "
+                         "the mask broadcasts to it")
+    return _masked_softmax(x, mask=mask)
 
 
 def log_softmax(x, *, axis=-1):

@@ -85,6 +85,11 @@ class Optimizer:
         overflowed: the step is to be left out, and the next one's loss is scaled less."""
         if not self.scaler:
             return True
+        if fits_kernel(self.home_grad):
+            factor = array_module(self.flat).full(1, 1 / self.scaler.scale, np.float32)
+            finite = not unscale_kernel(self, factor).item()
+            self.scaler.update(finite)
+            return finite
         blocks, finite = self._blocks(), True
         for block, _ in blocks:
             self.flat_grad[block] = self.home_grad[block]
@@ -207,7 +212,7 @@ class AdamW(Optimizer):
         self.betas, self.eps = betas, eps
         xp = array_module(self.flat)
         self.m, self.v = xp.zeros_like(self.flat), xp.zeros_like(self.flat)
-        self.rates = xp.zeros(3, np.float32)             # for the kernel
+        self.rates, self.go = xp.zeros(3, np.float32), xp.zeros(1, np.int32)     # for the kernel; nothing stops this step
 
     def prepare(self):
         if fits_kernel(self.flat):
@@ -215,7 +220,7 @@ class AdamW(Optimizer):
 
     def update(self, w, g, block, decaying):
         if fits_kernel(w):
-            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.betas, bool(decaying))
+            return adamw_kernel(w, g, self.m[block], self.v[block], self.rates, self.go, self.betas, bool(decaying))
         m, v = self.m[block], self.v[block]
         b1, b2 = self.betas
         root = sqrt(1 - b2 ** self.step_count)           # √v̂ = √v / root, with which fraction and ε are expanded
@@ -286,35 +291,69 @@ def adamw_rates(opt, step):
     return np.array([1 - opt.lr * opt.weight_decay, opt.eps * root, opt.lr * root / (1 - b1 ** step)], opt.flat.dtype)
 
 
-def adamw_kernel(w, g, m, v, rates, betas, decays):
+def update_kernels(opt, max_norm, numbers, loss):
+    """What unscale, clip_grad_norm_ and AdamW's step do, without the host, which may be recording (graph.py): it reads
+    nothing here. -> the gradient's norm before it is clipped (1,)
+
+    numbers (4,): adamw_rates of this step and 1 / loss_scale; loss float32 (); both on the device. Where loss or norm is
+    not finite, weights and moments stay as they are.
+    """
+    if opt.scaler:
+        unscale_kernel(opt, numbers[3:])                 # where this says stop, the norm does
+    blocks = opt._blocks()
+    norm, stop = launch_clip([opt.flat_grad[block] for block, _ in blocks], max_norm, loss)
+    for block, decaying in blocks:
+        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], numbers, stop, opt.betas, bool(decaying))
+        if opt.scaler:
+            opt.home[block] = opt.flat[block]
+    return norm
+
+
+def adamw_kernel(w, g, m, v, rates, stop, betas, decays):
     b1, b2 = betas
     launch("adamw.cu", "adamw", _blocks_for(w.size), 256,
-           (w, g, m, v, rates, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2), np.int32(decays),
-            np.int32(w.size)))
+           (w, g, m, v, rates, stop, np.float32(b1), np.float32(1 - b1), np.float32(b2), np.float32(1 - b2),
+            np.int32(decays), np.int32(w.size)))
+
+
+def unscale_kernel(opt, factor):
+    """The gradient times factor (1,), in float32, in one pass -> stop, int32 (1,): 1 where it overflowed float16."""
+    xp = array_module(opt.home_grad)
+    stop = xp.zeros(1, np.int32)
+    for block, _ in opt._blocks():
+        g = opt.flat_grad[block]
+        launch("adamw.cu", "unscale", _blocks_for(g.size), 256, (opt.home_grad[block], g, factor, stop, np.int32(g.size)))
+    return stop
 
 
 def clip_kernel(grads, max_norm):
     """clip_grad_norm_ of arrays on the GPU: all is launched before the host asks for the norm, once."""
-    norm = norm_kernel(grads)
+    return finite(float(launch_clip(grads, max_norm)[0].item()))
+
+
+def launch_clip(grads, max_norm, loss=None):
+    """(norm, stop), each (1,): the norm before, and stop as norm_kernel gives it. Where that is 1, nothing is scaled."""
+    norm, stop = norm_kernel(grads, loss)
     for g in grads:
         if g.size:
-            launch("adamw.cu", "clip", _blocks_for(g.size), 256, (g, norm, np.float32(max_norm), np.int32(g.size)))
-    return finite(float(norm.item()))
+            launch("adamw.cu", "clip", _blocks_for(g.size), 256, (g, norm, stop, np.float32(max_norm), np.int32(g.size)))
+    return norm, stop
 
 
-def norm_kernel(grads):
+def norm_kernel(grads, loss=None):
     """The joint Euclidean norm (1,) of these arrays, which stays on the device: every block leaves a sum of squares, and
-    one block sums those."""
+    one block sums those. Beside it stop, int32 (1,): 1 where the norm is not finite, or the loss, if there is one."""
     xp = array_module(grads[0]) if grads else np
     blocks = [_blocks_for(g.size) for g in grads]
-    parts, norm, start = xp.zeros(sum(blocks), np.float32), xp.zeros(1, np.float32), 0
+    parts, norm, stop, start = xp.zeros(sum(blocks), np.float32), xp.zeros(1, np.float32), xp.zeros(1, np.int32), 0
     for g, n in zip(grads, blocks):
         if n:
             launch("adamw.cu", "sum_of_squares", n, 256, (g, parts[start:start + n], np.int32(g.size)))
         start += n
     if start:
-        launch("adamw.cu", "norm_of_parts", 1, 256, (parts, norm, np.int32(start)))
-    return norm
+        loss = norm if loss is None else xp.ascontiguousarray(loss, dtype=np.float32).reshape(1)
+        launch("adamw.cu", "norm_of_parts", 1, 256, (parts, loss, norm, stop, np.int32(start)))
+    return norm, stop
 
 
 def _blocks_for(n):

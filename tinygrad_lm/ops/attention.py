@@ -2,7 +2,7 @@
 (Vaswani et al. 2017 [ATTN], eq. 1)."""
 from ..backend import array_module
 from .attention_kernels import Kept, attention_kernel_backward, attention_kernel_forward, fits_attention
-from .softmax import mask_scores, softmax_or_zero
+from .softmax import softmax_of_seen
 
 
 def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=None):
@@ -18,9 +18,7 @@ def attention_forward(q, k, v, *, mask=None, is_causal=False, key_lengths=None, 
     q = q.reshape(B, K, H // K * T, D)                                   # (B, K, G·T, D)
     p = q @ k.swapaxes(-1, -2)                                           # (B, K, G·T, S)
     p *= scale
-    scores = p.reshape(B, H, T, S)                                       # a view: what is masked here is masked in p
-    mask_scores(scores, mask, is_causal, key_lengths)
-    softmax_or_zero(p)
+    p = softmax_of_seen(p.reshape(B, H, T, S), mask, is_causal, key_lengths).reshape(p.shape)
     return (p @ v).reshape(B, H, T, v.shape[-1]), (q, k, v, p, scale)
 
 

@@ -7,7 +7,7 @@ from .reduce import row_sums
 
 
 def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """ℓ = −Σᵥ qᵥ log pᵥ with q = (1 − ε) onehot(target) + ε/V; 0 where the target is to be ignored.
+    """ℓ = −Σᵥ qᵥ log pᵥ with q = (1 − ε) onehot(target) + ε/V; 0 where the target is to be ignored, whatever the logits are.
 
     logits (..., V), targets int (...). Label smoothing ε: Szegedy et al. 2016 [SMOOTH].
     """
@@ -19,14 +19,15 @@ def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean
     z, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)       # (N, V), (N,)
     kept = targets != ignore_index
     rows, picked = xp.arange(len(z)), xp.where(kept, targets, 0)
-    peak = z.max(-1, keepdims=True)
-    e = z - peak
-    xp.exp(e, out=e)
-    lse = xp.log(row_sums(e)) + peak                                             # (N, 1): log Σ exp
-    loss = (lse[:, 0] - z[rows, picked]) * (1 - label_smoothing)
-    if label_smoothing:
-        loss += label_smoothing * (lse[:, 0] - z.mean(-1))
-    loss = loss * kept
+    with np.errstate(invalid="ignore", over="ignore"):                           # ∞ − ∞: a row that counts shows it as NaN
+        peak = z.max(-1, keepdims=True)
+        e = z - peak
+        xp.exp(e, out=e)
+        lse = xp.log(row_sums(e)) + peak                                         # (N, 1): log Σ exp
+        loss = (lse[:, 0] - z[rows, picked]) * (1 - label_smoothing)
+        if label_smoothing:
+            loss += label_smoothing * (lse[:, 0] - z.mean(-1))
+    loss = xp.where(kept, loss, 0)                                               # not · kept: 0 · ∞ is NaN
     count = kept.sum(dtype="float32") if reduction == "mean" else 1              # no int(): a GPU would be waited for
     saved = logits, lse, rows, picked, kept, count, label_smoothing              # no second copy of the logits
     return (loss.reshape(logits.shape[:-1]) if reduction == "none" else loss.sum() / count), saved
@@ -38,12 +39,14 @@ def cross_entropy_backward(dy, saved):
         return cross_entropy_kernel_backward(dy, saved)
     logits, lse, rows, picked, kept, count, label_smoothing = saved
     V = logits.shape[-1]
-    d = logits.reshape(-1, V) - lse                                              # (N, V)
-    array_module(d).exp(d, out=d)
-    if label_smoothing:
-        d -= label_smoothing / V
-    d[rows, picked] -= 1 - label_smoothing
-    d *= (dy.reshape(-1) * kept / count)[:, None].astype(d.dtype, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        d = logits.reshape(-1, V) - lse                                          # (N, V)
+        array_module(d).exp(d, out=d)
+        if label_smoothing:
+            d -= label_smoothing / V
+        d[rows, picked] -= 1 - label_smoothing
+        d *= (dy.reshape(-1) / count)[:, None].astype(d.dtype, copy=False)
+    d[~kept] = 0
     return d.reshape(logits.shape),
 
 

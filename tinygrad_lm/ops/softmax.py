@@ -43,32 +43,41 @@ def log_softmax_backward(dy, saved):
     return dy - array_module(y).exp(y) * dy.sum(axis, keepdims=True),
 
 
-def masked_softmax_forward(x, *, mask=None, is_causal=False, key_lengths=None):             # x (B, H, T, S)
-    """Softmax of each row over what it may see, 0 elsewhere; a row that may see nothing is all 0.
+def masked_softmax_forward(x, *, mask=None, is_causal=False, key_lengths=None):             # x (..., T, S)
+    """Softmax of each row over what it may see, 0 elsewhere; a row that may see nothing is all 0, not NaN.
 
-    mask: boolean, True where a query may see a key, broadcast against x. is_causal: the last query sees the last key, each
-    one before it one key less. key_lengths (B,): keys beyond are padding.
+    mask: boolean, True where a query may see a key, broadcast against x; what it hides may hold anything. is_causal: the
+    last query sees the last key, each one before it one key less. key_lengths (B,): keys beyond are padding, x being
+    (B, H, T, S).
     """
     if fits_kernel(x):
         return masked_softmax_kernel_forward(x, mask=mask, is_causal=is_causal, key_lengths=key_lengths)
-    y = x.copy()
-    mask_scores(y, mask, is_causal, key_lengths)
-    softmax_or_zero(y)
+    y = softmax_of_seen(x.copy(), mask, is_causal, key_lengths)
     return y, (y, -1)
 
 
 masked_softmax_backward = softmax_backward                   # where y is 0, dx is 0
 
 
+def softmax_of_seen(scores, mask, is_causal, key_lengths):
+    """Attention's weights of its scores (B, H, T, S), in their place on NumPy: masked_softmax_forward, where a mask may
+    also be of numbers, to be added."""
+    if fits_kernel(scores):
+        return softmax_of_seen_kernel(scores, mask, is_causal, key_lengths)
+    mask_scores(scores, mask, is_causal, key_lengths)
+    softmax_or_zero(scores)
+    return scores
+
+
 def mask_scores(scores, mask, is_causal, key_lengths):
-    """Set to −∞, in place, what a query may not see. scores (B, H, T, S)"""
-    xp = array_module(scores)
-    T, S = scores.shape[-2:]
+    """Set to −∞, in place, what a query may not see. scores (B, H, T, S), or of any axes where only a mask hides"""
+    xp, S = array_module(scores), scores.shape[-1]
     if mask is not None and mask.dtype == bool:                          # True: may see
         xp.copyto(scores, -xp.inf, where=~mask)
     elif mask is not None:
         scores += mask.astype(scores.dtype, copy=False)
     if is_causal:                                                        # the last query sees the last key
+        T = scores.shape[-2]
         xp.copyto(scores, -xp.inf, where=xp.arange(S) > xp.arange(T)[:, None] + (S - T))
     if key_lengths is not None:
         xp.copyto(scores, -xp.inf, where=xp.arange(S) >= key_lengths[:, None, None, None])
@@ -109,16 +118,24 @@ def log_softmax_kernel_backward(dy, saved):
     return _backward("log_softmax_backward", dy, saved)
 
 
-def masked_softmax_kernel_forward(x, *, mask=None, is_causal=False, key_lengths=None):      # x (B, H, T, S)
+def masked_softmax_kernel_forward(x, *, mask=None, is_causal=False, key_lengths=None):      # x (..., T, S)
     xp = array_module(x)
     x = dense(x)
     y = xp.empty_like(x)
-    B, H, T, S = x.shape
+    T, S = x.shape[-2:] if x.ndim > 1 else (1, *x.shape)
+    rows = x.size // max(S, 1)
     mask, mask_rows = _rows_of_mask(xp, mask, x.shape)
     lengths = xp.zeros(1, np.int32) if key_lengths is None else xp.ascontiguousarray(key_lengths, dtype=np.int32)
-    numbers = (mask_rows, 0 if key_lengths is None else H * T, is_causal, T)
-    launch_rows("softmax.cu", "masked_softmax_forward", (x, y, mask, lengths, *map(np.int32, numbers)), (B * H * T, S))
+    numbers = (mask_rows, 0 if key_lengths is None else rows // max(len(lengths), 1), is_causal, T)
+    launch_rows("softmax.cu", "masked_softmax_forward", (x, y, mask, lengths, *map(np.int32, numbers)), (rows, S))
     return y, (y, -1)
+
+
+def softmax_of_seen_kernel(scores, mask, is_causal, key_lengths):
+    if mask is not None and mask.dtype != bool:
+        scores += mask.astype(scores.dtype, copy=False)
+        mask = None
+    return masked_softmax_kernel_forward(scores, mask=mask, is_causal=is_causal, key_lengths=key_lengths)[0]
 
 
 def _rows_of_mask(xp, mask, shape):
@@ -130,8 +147,7 @@ def _rows_of_mask(xp, mask, shape):
                         "add numbers to the scores instead")
     while mask.ndim and mask.shape[0] == 1:
         mask = mask[0]
-    full = shape[-max(mask.ndim, 2):]
-    mask = xp.ascontiguousarray(mask) if mask.shape == full else xp.array(xp.broadcast_to(mask, full), order="C")
+    mask = xp.ascontiguousarray(xp.broadcast_to(mask, shape[-max(mask.ndim, 2):]))
     return mask.view(np.uint8), mask.size // max(shape[-1], 1)
 
 

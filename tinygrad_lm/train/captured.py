@@ -1,13 +1,15 @@
 """The training step for a GPU, launched as one: see graph.py."""
 import warnings
+from math import isfinite
 
 import numpy as np
 
 from ..backend import array_module, beside
 from ..functional import check_ids
 from ..graph import CannotRecord, Recording
+from ..kernels import fits_kernel
 from ..modes import anomaly_detection
-from ..optim import AdamW, adamw_rates, clip_scale
+from ..optim import AdamW, adamw_rates, finite, update_kernels
 from .step import check_loss, train_step
 
 WARM_UP = 2                             # steps launched plainly first: they compile the kernels and make the constants
@@ -17,8 +19,8 @@ def captured_step(model, opt, *, max_norm=1.0):
     """step(idx, targets) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
 
     It launches plainly, as train_step does, wherever a replay would be wrong: on the CPU, for a batch of another shape
-    than the recorded one, while dropout draws, for another optimizer than AdamW, and where recording fails (a warning
-    says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
+    than the recorded one, while dropout draws, in float64, for another optimizer than AdamW, and where recording fails (a
+    warning says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
     """
     return CapturedStep(model, opt, max_norm)
 
@@ -27,7 +29,7 @@ class CapturedStep:
     def __init__(self, model, opt, max_norm):
         self.model, self.opt, self.max_norm = model, opt, max_norm
         self.calls, self.replay = 0, None
-        self.possible = opt.device == "cuda" and type(opt) is AdamW and not opt.scaler
+        self.possible = type(opt) is AdamW and fits_kernel(opt.flat)
 
     def __call__(self, idx, targets):
         self.calls += 1
@@ -37,11 +39,23 @@ class CapturedStep:
             return train_step(self.model, self.opt, idx, targets, max_norm=self.max_norm)
         check_ids_on_host(idx, targets, self.model.config.vocab_size)
         self.idx[...], self.targets[...] = beside(idx, self.idx), beside(targets, self.targets)
-        self.rates[...] = beside(adamw_rates(self.opt, self.opt.step_count + 1), self.rates)
+        self.numbers[...] = beside(self.numbers_of_this_step(), self.numbers)
         loss, norm = self.replay().get().tolist()                          # the one time that the host waits
+        return self.judge(loss, norm)
+
+    def numbers_of_this_step(self):
+        """What a recording would freeze, float32 (5,): AdamW's rates, 1 / loss_scale, loss_scale."""
+        scale = self.opt.loss_scale
+        return np.array([*adamw_rates(self.opt, self.opt.step_count + 1), 1 / scale, scale], np.float32)
+
+    def judge(self, loss, norm):
+        """What train_step says of a loss and a norm that are not finite, where nothing has moved."""
         check_loss(loss, self.opt)
-        clip_scale([norm * norm], self.max_norm)                           # raises where the norm is not finite
-        self.opt.step_count += 1
+        if self.opt.scaler:
+            self.opt.scaler.update(isfinite(norm))
+        else:
+            finite(norm)
+        self.opt.step_count += isfinite(norm)
         return loss
 
     def fits(self):
@@ -51,7 +65,7 @@ class CapturedStep:
     def record(self, idx, targets):
         opt, xp = self.opt, array_module(self.opt.flat)
         self.idx, self.targets = xp.array(beside(idx, opt.flat)), xp.array(beside(targets, opt.flat))
-        self.rates = xp.zeros(3, opt.flat.dtype)
+        self.numbers = xp.zeros(5, np.float32)
         try:
             self.replay = Recording(self.work)
         except CannotRecord as why:
@@ -59,33 +73,13 @@ class CapturedStep:
             warnings.warn(f"the training step could not be recorded, and is launched plainly: {why}", stacklevel=3)
 
     def work(self):
-        """Forward, backward, clip, update; reads nothing. -> (loss, norm of the gradient) as one array"""
+        """Forward, backward, clip, update; reads nothing. -> (loss, norm of the gradient) as one array (2,)"""
         opt, xp = self.opt, array_module(self.opt.flat)
         opt.zero_grad()
         loss = self.model.loss(self.idx, self.targets)
-        loss.backward()
-        blocks = opt._blocks()
-        squares = sum(opt.flat_grad[block] @ opt.flat_grad[block] for block, _ in blocks)
-        norm = xp.sqrt(squares)
-        sound = xp.isfinite(norm) & xp.isfinite(loss.data)                 # else nothing moves
-        scale = xp.minimum(self.max_norm / xp.maximum(norm, 1e-30), 1)
-        for block, decaying in blocks:
-            adamw(opt, block, xp.where(sound, opt.flat_grad[block] * scale, 0), decaying, self.rates, sound)
-        return xp.stack([loss.data.astype(norm.dtype), norm])
-
-
-def adamw(opt, block, g, decaying, rates, sound):
-    """AdamW.update once more, with all that changes from step to step read from the device: rates (3,), sound bool ()"""
-    xp = array_module(g)
-    w, m, v = opt.flat[block], opt.m[block], opt.v[block]
-    b1, b2 = opt.betas
-    m *= xp.where(sound, b1, 1).astype(m.dtype)
-    m += (1 - b1) * g
-    v *= xp.where(sound, b2, 1).astype(v.dtype)
-    v += (1 - b2) * (g * g)
-    if decaying:
-        w *= xp.where(sound, rates[0], 1).astype(w.dtype)
-    w -= xp.where(sound, rates[2] * m / (xp.sqrt(v) + rates[1]), 0)
+        loss.backward(self.numbers[4:].reshape(()))                        # the loss's scale
+        norm = update_kernels(opt, self.max_norm, self.numbers[:4], loss.data)
+        return xp.concatenate([loss.data.reshape(1), norm])
 
 
 def nothing_counts(targets):

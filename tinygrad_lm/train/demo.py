@@ -57,9 +57,9 @@ class Demo:
     """The stages share the data, the judge's baseline, the folder and the seed; each has a generator of its own, so that
     a stage that is resumed, or run alone, draws the same numbers."""
 
-    def __init__(self, folder, config, *, seed, resume, show):
+    def __init__(self, folder, config, *, seed, resume, show, device):
         self.folder, self.config, self.seed = make_folder(folder), config, seed
-        self.resume, self.show = resume, show
+        self.resume, self.show, self.device = resume, show, device
         self.results = Results(seed, config)
         train, held_out = names.split_names(names.load_names())
         self.train, self.held_out = train, held_out
@@ -84,10 +84,10 @@ class Demo:
         self.results.samples[stage] = [tokenizer.decode(t[names.PROMPT_LENGTH:]) for t in tokens]
 
 
-def run_demo(folder, config=DemoConfig(), *, seed=0, resume=False, show=True, say=print):
+def run_demo(folder, config=DemoConfig(), *, seed=0, resume=False, show=True, say=print, device="cpu"):
     """Pretrain, fine-tune, learn the reward, PPO, and PPO's rivals; returns Results. Every stage leaves a checkpoint in a
-    folder of its own below `folder`; `resume` goes on behind what is already there."""
-    demo = Demo(folder, config, seed=seed, resume=resume, show=show)
+    folder of its own below `folder`; `resume` goes on behind what is already there. The models live on `device`."""
+    demo = Demo(folder, config, seed=seed, resume=resume, show=show, device=device)
     with one_blas_thread():                                                     # the products are small
         model = pretrained(demo, say)
         tuned = fine_tuned(demo, model, say)
@@ -101,7 +101,7 @@ def run_demo(folder, config=DemoConfig(), *, seed=0, resume=False, show=True, sa
 
 def pretrained(demo, say):
     c, began = demo.config.pretrain, perf_counter()
-    model, run = road.new_model(demo.rng("init")), demo.run("pretrain", c)
+    model, run = road.new_model(demo.rng("init")).to(demo.device), demo.run("pretrain", c)
     loss = pretrain(model, names.plain_rows(demo.train), names.plain_rows(demo.held_out), c, rng=demo.rng("pretrain"), run=run)
     demo.finish("pretrain", run, began)
     demo.show_samples("pretrained", model)
@@ -175,7 +175,7 @@ def judge_policy(demo, method, policy, tuned, score, baseline):
     tokens = road.answer(policy, demo.judged, demo.rng("judge"))
     mask = road.mask_of(tokens)
     with no_grad():
-        kl = float((answer_logprobs(policy, tokens, mask).data - answer_logprobs(tuned, tokens, mask).data).mean())
+        kl = float((answer_logprobs(policy, tokens, mask).numpy() - answer_logprobs(tuned, tokens, mask).numpy()).mean())
     return judge(demo, method, tokens, score, baseline, kl)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..backend import beside
 from ..optim import AdamW, warmup_cosine
 from ..modes import no_grad
 from .logprobs import answer_logprobs
@@ -32,7 +33,7 @@ def dpo(policy, reference, better, worse, config, *, rng, run):
         model.eval()                                                     # no dropout: the ratio is of two models only
     opt = AdamW(policy.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
     with no_grad():
-        ref_better, ref_worse = (np.concatenate([answer_logprobs(reference, t[i:i + 512], m[i:i + 512]).data
+        ref_better, ref_worse = (np.concatenate([answer_logprobs(reference, t[i:i + 512], m[i:i + 512]).numpy()
                                                  for i in range(0, N, 512)]) for t, m in (better, worse))
     per_epoch = -(-N // config.batch_size)
     total = config.epochs * per_epoch
@@ -44,7 +45,8 @@ def dpo(policy, reference, better, worse, config, *, rng, run):
         both = answer_logprobs(policy, np.concatenate([better[0][rows], worse[0][rows]]),
                                np.concatenate([better[1][rows], worse[1][rows]]))
         opt.zero_grad()
-        loss = dpo_loss(both[:len(rows)], both[len(rows):], ref_better[rows], ref_worse[rows], config.beta)
+        references = (beside(ref[rows], both.data) for ref in (ref_better, ref_worse))
+        loss = dpo_loss(both[:len(rows)], both[len(rows):], *references, config.beta)
         descend(loss, opt, config.max_norm)
         if (step + 1) % 10 == 0 or step + 1 == total:
             run.log(step + 1, loss=loss.item(), lr=opt.lr)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..backend import beside
 from ..generate import generate
 from ..optim import AdamW
 from ..modes import no_grad
@@ -64,8 +65,8 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         old = np.zeros(m.shape, answers.logprobs.dtype)
         old[:, P - 1:] = answers.logprobs                                           # as recorded while sampling
         with no_grad():
-            ref = token_logprobs(reference, tokens, mask, temperature=c.temperature).data
-            old_values = value.values(tokens[:, :-1]).data * m                      # (B, T−1): before token t + 1
+            ref = token_logprobs(reference, tokens, mask, temperature=c.temperature).numpy()
+            old_values = value.values(tokens[:, :-1]).numpy() * m                   # (B, T−1): before token t + 1
         scores = np.asarray(score(tokens, last_token(mask)))                        # (B,)
         if end is not None:
             scores = np.where(answers.ended, scores, c.no_end_reward)
@@ -80,12 +81,13 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         for _ in range(c.epochs):
             for rows in np.array_split(rng.permutation(c.batch_size), c.minibatches):
                 new = token_logprobs(policy, tokens[rows], mask[rows], temperature=c.temperature)
+                here = lambda x: beside(x[rows], new.data)                          # of these rows, where the models are
                 opt.zero_grad()
-                descend(policy_loss(new, old[rows], advantages[rows], m[rows], c.clip), opt, c.max_norm)
+                descend(policy_loss(new, here(old), here(advantages), here(m), c.clip), opt, c.max_norm)
                 v = value.values(tokens[rows][:, :-1])
                 value_opt.zero_grad()
-                descend(value_loss(v, old_values[rows], returns[rows], m[rows], c.value_clip), value_opt, c.max_norm)
-                stats.append(update_stats(new.data - old[rows], m[rows], c.clip))
+                descend(value_loss(v, here(old_values), here(returns), here(m), c.value_clip), value_opt, c.max_norm)
+                stats.append(update_stats(new.numpy() - old[rows], m[rows], c.clip))
         kl = ((old - ref) * m).sum(-1).mean()
         run.log(it + 1, reward=scores.mean(), kl=kl, beta=beta.value,
                 entropy=-(old * m).sum() / m.sum(), ended=answers.ended.mean() if end is not None else 1.0,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..backend import beside
 from ..nn import evaluating
 from ..optim import AdamW, warmup_cosine
 from ..modes import no_grad
@@ -29,6 +30,7 @@ def preference_loss(better, worse, *, margin=0.0):
 def ranking_loss(rewards):
     """The mean of −log σ(r⁺ − r⁻) over all K(K−1)/2 pairs of each row: rewards (B, K), best first (eq. 1)."""
     better, worse = np.triu_indices(rewards.shape[1], k=1)               # i before j: i is better
+    better, worse = (beside(i, rewards.data) for i in (better, worse))
     return preference_loss(rewards[:, better], rewards[:, worse])
 
 
@@ -55,7 +57,7 @@ def train_reward(model, tokens, last, config, *, rng, run, baseline=None):
         if step + 1 == total and baseline:
             model.normalise(score_answers(model, *baseline))             # before the last checkpoint is written
         if (step + 1) % 10 == 0 or step + 1 == total:
-            run.log(step + 1, loss=loss.item(), accuracy=pair_accuracy(rewards.data), lr=opt.lr)
+            run.log(step + 1, loss=loss.item(), accuracy=pair_accuracy(rewards.numpy()), lr=opt.lr)
 
 
 def pair_accuracy(rewards, truth=None):
@@ -67,7 +69,7 @@ def pair_accuracy(rewards, truth=None):
 
 
 def score_answers(model, tokens, last, *, batch_size=512):
-    """The rewards of answers (N, T) as an array (N,); dropout off."""
+    """The rewards of answers (N, T) as an array (N,) on the host; dropout off."""
     with no_grad(), evaluating(model):
-        return np.concatenate([model(tokens[i:i + batch_size], last[i:i + batch_size]).data
+        return np.concatenate([model(tokens[i:i + batch_size], last[i:i + batch_size]).numpy()
                                for i in range(0, len(tokens), batch_size)])
