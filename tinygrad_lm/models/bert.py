@@ -83,7 +83,7 @@ class Head(Module):
 def hide(idx, *, hidden, vocab_size, rng, share=0.15, real=None):
     """Tokens to guess, and a text in which they are hidden: (inputs, targets), both int (B, T); targets are −100 but at a
     `share` of the places. Of those, 80 % become the token `hidden`, 10 % another at random, 10 % stay, so that the model
-    must know what every token means ([BERT], sec. 3.1). real, bool (B, T): which may be chosen (no padding, no [CLS])."""
+    must know what every token means ([BERT], sec. 3.1). real, bool (B, T): which may be chosen (no padding, no marks)."""
     chosen = rng.random(idx.shape) < share
     if real is not None:
         chosen &= real
