@@ -256,6 +256,7 @@ class StrictCuPy(ModuleType):
     ndarray = ndarray
     synchronisations = 0                                                  # how often a value was read
     launches = 0                                                          # of graphs
+    allocations = 0                                                       # how often memory was asked for
     room = 1 << 40                                                        # bytes that the pool has to give
 
     def __getattr__(self, name):
@@ -267,6 +268,8 @@ class StrictCuPy(ModuleType):
         in_place = name in ("copyto", "put_along_axis")
 
         def call(*args, **options):
+            if name == "empty":
+                cupy.cuda.allocate(np.broadcast_to(np.empty((), *args[1:], **options), args[0]).nbytes)
             if name.startswith("empty"):
                 return poisoned(done(function, *args, **options))
             return done(function, *args, changes=args[0] if in_place else None, **options)
@@ -325,6 +328,7 @@ class OutOfMemoryError(MemoryError):
 
 class Pool:
     def malloc(self, size):
+        cupy.allocations += 1
         if size > cupy.room:
             raise OutOfMemoryError(size)
 
@@ -375,17 +379,21 @@ class RawModule:
         self.module = RawModule(code=code, options=options, name_expressions=name_expressions)
 
     def get_function(self, name):
-        kernel = self.module.get_function(name)
+        return RawKernel(self.module.get_function(name))
 
-        def launch(grid, block, args, shared_mem=0):
-            args = bare(tuple(args))
 
-            def work():
-                kernel(grid, block, args, shared_mem=shared_mem)
+class RawKernel:
+    def __init__(self, kernel):
+        self.kernel, self.max_dynamic_shared_size_bytes = kernel, kernel.max_dynamic_shared_size_bytes
 
-            work() if current().recorded is None else current().recorded.append(work)
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        args, allowed = bare(tuple(args)), self.max_dynamic_shared_size_bytes
 
-        return launch
+        def work():
+            self.kernel.max_dynamic_shared_size_bytes = allowed
+            self.kernel(grid, block, args, shared_mem=shared_mem)
+
+        work() if current().recorded is None else current().recorded.append(work)
 
 
 def scatter_add(target, index, values):

@@ -179,7 +179,9 @@ def clip_backward(dy, saved):
 
 
 def where_forward(a, b, *, condition):
-    return array_module(condition).where(condition, a, b), (condition,)
+    xp = array_module(b if hasattr(b, "dtype") else a)
+    condition = xp.asarray(condition)                    # a single bool, too
+    return xp.where(condition, a, b), (condition,)
 
 
 def where_backward(dy, saved, needs):
@@ -189,7 +191,9 @@ def where_backward(dy, saved, needs):
 
 
 def masked_fill_forward(x, *, mask, value):
-    return array_module(x).where(mask, x.dtype.type(value), x), (mask,)
+    xp = array_module(x)
+    mask = xp.asarray(mask)
+    return xp.where(mask, x.dtype.type(value), x), (mask,)
 
 
 def masked_fill_backward(dy, saved):
