@@ -83,7 +83,6 @@ EQUIVALENT = {
         DEVICE,
     ("reduce.row_dots", "xp.vecdot(a, b) if hasattr(xp, 'vecdot') else xp.einsum('...  →  xp.vecdot(a, b) if not hasattr(xp, 'vecdot') else xp.einsum("):
         "both ways give the same: CuPy has one of them",
-    ("elementwise.power_backward", "1  →  2"): "an exponent that b = 0 multiplies",
     ("elementwise.clip_backward", "inside &= x >= low  →  inside = x >= low"): "all are inside so far",
     ("embedding.embedding_backward", "if V <= 128 and len(idx): onehot = xp.zeros((V, len(idx)), d  →  "
      "if not (V <= 128 and len(idx)): onehot = xp.zeros((V, len(id"): "both ways give the same: one is faster",

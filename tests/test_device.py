@@ -211,6 +211,8 @@ SLIPS = {
     "a host operand in place": lambda x: x.__iadd__(np.ones(x.shape)),
     "a function that CuPy lacks": lambda x: backend.array_module(x).vecdot(x, x),
     "an option that CuPy lacks": lambda x: x.max(initial=0),
+    "a number as a mask": lambda x: backend.array_module(x).where(True, x, 0),
+    "a list of numbers": lambda x: backend.array_module(x).flip([1.0, 2.0]),
     "another sort": lambda x: backend.array_module(x).argsort(x, kind="mergesort"),
     "a host gather": lambda x: np.ones(9).take(x.astype(np.int64)),
 }

@@ -2,6 +2,11 @@
 from ..backend import array_module
 
 
+def as_array(x, xp):
+    """x; a Python number as an array without axes, which CuPy's `where` asks for, made on the device."""
+    return x if hasattr(x, "dtype") else xp.full((), x)
+
+
 def add_forward(a, b):
     return a + b, ()
 
@@ -57,8 +62,9 @@ def power_backward(dy, saved, needs):
     xp = array_module(y)
     da = db = None
     if needs[0]:
-        da = dy * b * a ** xp.where(b == 0, 1, b - 1)
+        da = dy * b * a ** (b - (b != 0))
     if needs[1]:
+        a = as_array(a, xp)
         db = dy * y * xp.log(xp.where(a > 0, a, 1))
     return da, db
 
@@ -180,7 +186,7 @@ def clip_backward(dy, saved):
 
 def where_forward(a, b, *, condition):
     xp = array_module(b if hasattr(b, "dtype") else a)
-    condition = xp.asarray(condition)                    # a single bool, too
+    condition = as_array(condition, xp)
     return xp.where(condition, a, b), (condition,)
 
 
@@ -192,7 +198,7 @@ def where_backward(dy, saved, needs):
 
 def masked_fill_forward(x, *, mask, value):
     xp = array_module(x)
-    mask = xp.asarray(mask)
+    mask = as_array(mask, xp)
     return xp.where(mask, x.dtype.type(value), x), (mask,)
 
 
