@@ -1,10 +1,10 @@
 """A stand-in for CuPy that needs no GPU and is strict where NumPy is lenient: what slips through NumPy's habits there fails
 here, as it would on a GPU.
 
-Its arrays wrap NumPy's and let nobody at them: no implicit conversion to NumPy (`np.asarray(x)`, `host[...] = x`), no mixing
-with NumPy's arrays, only functions, methods and options that CuPy has, results of reductions that are arrays and not
-numbers, empty() full of NaN. Reading a value (float(x), x.item(), x.get()) is counted, since a GPU is waited for, and refused
-while a stream captures: then operations are recorded, not done, and done when the graph is launched.
+Its arrays wrap NumPy's and let nobody at them: no implicit conversion to NumPy (`np.asarray(x)`, `host[...] = x`), no
+mixing with NumPy's arrays, only functions, methods and options that CuPy has, results of reductions that are arrays and not
+numbers, empty() full of NaN. Reading a value (float(x), x.item(), x.get()) is counted, since a GPU is waited for, and
+refused while a stream captures: then operations are recorded, not done, and done when the graph is launched.
 
 The tables below hold what the package uses; what it needs besides is to be entered first, and tests/test_cupy.py compares
 them with the real CuPy. The stand-in is stricter in this: CuPy hands `np.exp(x)` on to its own exp, and moves a host array
@@ -168,8 +168,8 @@ def accepted(name, parameters, args, options):
     """Refuse arguments that CuPy's function has not: `parameters` are its own, in its order."""
     wrong = [key for key in options if key not in parameters]
     if wrong or len(args) > len(parameters) and not any(p.startswith("*") for p in parameters):
-        raise TypeError(f"{name}() takes {', '.join(parameters)}, and was given {len(args)} arguments and {wrong}: CuPy has no "
-                        "such option")
+        raise TypeError(f"{name}() takes {', '.join(parameters)}, and was given {len(args)} arguments and {wrong}: CuPy has "
+                        "no such option")
     if options.get("kind") not in (None, "stable"):
         raise ValueError("CuPy's argsort is stable and takes no other kind")
 

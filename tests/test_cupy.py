@@ -1,5 +1,5 @@
-"""The stand-in for CuPy is held to CuPy itself wherever that is installed, with or without a GPU: what it has, CuPy has, with
-the same parameters."""
+"""The stand-in for CuPy is held to CuPy itself wherever that is installed, with or without a GPU: what it has, CuPy has,
+with the same parameters."""
 import inspect
 import re
 import subprocess
@@ -51,7 +51,8 @@ CALLS = """
     random.Generator.random size dtype
     random.Philox4x3210 seed
 """
-PROPERTIES = ["RawKernel.max_dynamic_shared_size_bytes", "cuda.Device.compute_capability", "cuda.memory.OutOfMemoryError", "ogrid"]
+PROPERTIES = ["ogrid", "RawKernel.max_dynamic_shared_size_bytes", "cuda.Device.compute_capability",
+              "cuda.memory.OutOfMemoryError"]
 
 
 def find(cupy, dotted):
@@ -139,7 +140,7 @@ print((tg.Tensor([1.0]) + 1).item())
 
 
 def test_a_changed_header_is_compiled_anew(tmp_path):
-    """CuPy keeps what it compiled on disk under the text that it was given; headers that this includes do not count there."""
+    """CuPy keeps what it compiled on disk under the text that it was given; headers that this includes do not count."""
     class Recorder:
         def RawModule(code, options, name_expressions):
             return SimpleNamespace(get_function=lambda name: code)
