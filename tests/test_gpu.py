@@ -1,5 +1,5 @@
-"""On a GPU (pytest -m gpu), where the properties of every function run as well (conftest.py, `device`): kernels at and off the
-sizes of their tiles, the step, the recorded step, writing."""
+"""On a GPU (pytest -m gpu), where the properties of every function run as well (conftest.py, `device`): kernels at and off
+the sizes of their tiles, the step, the recorded step, writing."""
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st

@@ -1,5 +1,5 @@
-"""The chapter on GPUs says what is so: its example shows what it says, its numbers are those of the formulas, its commands and
-files exist, and its exercises have the answers written here."""
+"""The chapter on GPUs says what is so: its example shows what it says, its numbers are those of the formulas, its commands
+and files exist, and its exercises have the answers written here."""
 import os
 import re
 import runpy
@@ -67,7 +67,7 @@ def example():
 
 @compiler
 def test_exercise_1(example):
-    """Where thread 0 comes first, it writes its sum over the maximum that the others are yet to read; last, it does no harm."""
+    """A thread 0 that comes first writes its sum over the maximum that others have yet to read; last, it does no harm."""
     line, = (line for line in example["KERNEL"].splitlines(keepends=True) if "all have read scratch[0]" in line)
     code = example["KERNEL"].replace(line, "")
     right = {order: np.allclose(example["run"](code, example["x"], order)[0], example["right"], rtol=1e-5)
