@@ -19,7 +19,8 @@ few = settings(max_examples=3)                                           # a hea
 lengths = st.sampled_from([1, 2, 15, 31, 32, 33, 63, 64, 65, 70])        # below, at and off the tiles of 16, 32 and 64 rows
 
 
-@pytest.fixture(params=["emulator", pytest.param("stand-in", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["emulator", pytest.param("stand-in", marks=pytest.mark.slow),
+                        pytest.param("gpu", marks=pytest.mark.gpu)])
 def xp(request):
     """The module whose arrays the kernels are given: NumPy, the strict stand-in for CuPy (the emulator again), CuPy."""
     if request.param == "emulator":
