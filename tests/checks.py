@@ -9,7 +9,8 @@ from tinygrad_lm import Tensor, backend, gradcheck
 
 from .strategies import moved
 
-TOLERANCE = {"float64": dict(rtol=1e-9, atol=1e-11), "float32": dict(rtol=2e-4, atol=2e-5)}       # on a device
+# On a device. Layer norm of two nearly equal numbers sets float32's; all others would do with a tenth of it.
+TOLERANCE = {"float64": dict(rtol=1e-9, atol=1e-11), "float32": dict(rtol=5e-4, atol=1e-4)}
 device = "cpu"                          # where tensors are made
 
 
