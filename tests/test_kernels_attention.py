@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tinygrad_lm import emulator
+from tinygrad_lm import backend, emulator
 from tinygrad_lm.ops.attention import attention_backward, attention_forward
 from tinygrad_lm.ops.attention_kernels import (attention_kernel_backward, attention_kernel_forward,
                                                qkv_attention_kernel_backward, qkv_attention_kernel_forward)
 from tinygrad_lm.ops.causal_attention import qkv_attention_backward, qkv_attention_forward
 
 from .planted import planted
+from .strict_cupy import strict_cupy
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="the emulator needs a C++ compiler")
 
@@ -18,9 +19,19 @@ few = settings(max_examples=3)                                           # a hea
 lengths = st.sampled_from([1, 2, 15, 31, 32, 33, 63, 64, 65, 70])        # below, at and off the tiles of 16, 32 and 64 rows
 
 
-@pytest.fixture(params=["emulator", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["emulator", pytest.param("stand-in", marks=pytest.mark.slow),
+                        pytest.param("gpu", marks=pytest.mark.gpu)])
 def xp(request):
-    return np if request.param == "emulator" else pytest.importorskip("cupy")
+    """The module whose arrays the kernels are given: NumPy, the strict stand-in for CuPy (the emulator again), CuPy."""
+    if request.param == "emulator":
+        yield np
+    elif request.param == "gpu":
+        if backend.why_no_cuda():
+            pytest.skip(backend.why_no_cuda())
+        yield backend.cuda()
+    else:
+        with strict_cupy() as cupy:
+            yield cupy
 
 
 # ---- storage ----------------------------------------------------------------------------------------------------------
