@@ -83,6 +83,23 @@ __global__ void f(const float* x, float* y, int rows, int n) {          // a blo
     for (int i = threadIdx.x; i < n; i += 32) y[blockIdx.x * n + i] = row[n - 1 - i];
 }'''
 
+AHEAD = '''#include "device.cuh"
+__global__ void f(const float* x, float* y, int rows, int n) {          // a block a row; 32 numbers in use, 32 on their way
+    __shared__ float tiles[2][32];
+    const float* row = x + blockIdx.x * n;
+    int t = threadIdx.x;
+    float sum = 0;
+    start_copy<4>(&tiles[0][t], row + t, t < n);
+    for (int i = 0; i < n; i += 32) {
+        wait_for_copies();
+        __syncthreads();
+        if (i + 32 < n) start_copy<4>(&tiles[(i / 32 + 1) % 2][t], row + i + 32 + t, i + 32 + t < n);
+        sum += tiles[i / 32 % 2][31 - t];
+    }
+    sum = warp_sum(sum);
+    if (t == 0) y[blockIdx.x] = sum;
+}'''
+
 COUNT = '''#include "device.cuh"
 __global__ void f(const int* x, int* y, int rows, int n) {              // how often each of `rows` numbers occurs
     __shared__ int bins[64];
@@ -110,6 +127,7 @@ def right(kind, rows=5, n=77):
         TRANSPOSE: (x, x.T, tile, (16, 16, 1), 0),
         SUMS: (x, x.sum(1), (-(-rows // 4), 1, 1), (128, 1, 1), 0),
         BLOCKS: (x, x.sum(1), (rows, 1, 1), (96, 1, 1), 0),
+        AHEAD: (x, x.sum(1), (rows, 1, 1), (32, 1, 1), 0),
         REVERSE: (x, x[:, ::-1], (rows, 1, 1), (32, 1, 1), 4 * n),
         COUNT: (np.arange(n, dtype=np.int32) % 3, np.bincount(np.arange(n) % 3, minlength=rows), (-(-n // 64), 1, 1),
                 (64, 1, 1), 0),
@@ -135,7 +153,8 @@ def verdict(kind, code, *, shared=None, **change):
     return None
 
 
-NAMES = {"softmax": SOFTMAX, "transpose": TRANSPOSE, "sums": SUMS, "blocks": BLOCKS, "reverse": REVERSE, "count": COUNT}
+NAMES = {"softmax": SOFTMAX, "transpose": TRANSPOSE, "sums": SUMS, "blocks": BLOCKS, "reverse": REVERSE,
+         "ahead": AHEAD, "count": COUNT}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,6 +194,10 @@ BUGS = {                                 # kernel, what stands there, what the b
     "no __syncwarp before another lane's number is read": (
         "sums", "__syncwarp();                                                       // one", "", "NaN"),
     "the last partial warp forgotten": ("blocks", "(blockDim.x + 31) / 32", "blockDim.x / 64", "wrong value"),
+    "a copy in the background that is read before it has come": ("ahead", "wait_for_copies();", "", "NaN"),
+    "no barrier after the wait for copies": ("ahead", "__syncthreads();", "", None),
+    "a copy in the background over what is still read": ("ahead", "(i / 32 + 1) % 2", "i / 32 % 2", None),
+    "a copy past the end that should be zeros": ("ahead", "i + 32 + t < n", "true", None),
     "shared memory that nobody set to zero": ("count", "if (threadIdx.x < 64) bins[threadIdx.x] = 0;", "", "wrong value"),
     "counted in a block, written without adding": ("count", "atomicAdd(&y[threadIdx.x], bins[threadIdx.x])",
                                                    "y[threadIdx.x] = bins[threadIdx.x]", "wrong value"),

@@ -142,6 +142,25 @@ inline void exchange(unsigned mask, const void* given, void* received, size_t si
     wait(IN_WARP, line);
 }
 
+// Copies in the background: a card makes them at any time between start and wait. Here they are made at once, as early as
+// can be, or, where threads run backward, at the wait, as late as can be.
+struct Copy { void* to; const void* from; int bytes; };
+static std::vector<Copy> under_way[1024];                  // of each thread
+static bool late_copies;
+
+inline void make(const Copy& c) {
+    if (c.from) memcpy(c.to, c.from, c.bytes);
+    else memset(c.to, 0, c.bytes);
+}
+inline void start_copy(void* to, const void* from, int bytes) {
+    if (late_copies) under_way[current].push_back({to, from, bytes});
+    else make({to, from, bytes});
+}
+inline void wait_for_copies() {
+    for (const Copy& c : under_way[current]) make(c);
+    under_way[current].clear();
+}
+
 // All lanes of some mask have come: hand out. Returns whether anybody was served.
 inline bool serve_warps(int threads) {
     bool served = false;
@@ -206,10 +225,12 @@ inline void tell_who_waits(int threads) {
 inline unsigned draw(unsigned& seed) { return seed = seed * 1664525u + 1013904223u; }
 
 inline void run_block(int threads, int order, unsigned& seed) {
+    late_copies = order == 1;
     std::vector<int> turn(threads);
     for (int t = 0; t < threads; t++) turn[t] = order == 1 ? threads - 1 - t : t;
     for (int t = 0; t < threads; t++) {
         fibers[t] = Fiber{};
+        under_way[t].clear();
         fibers[t].sp = first_frame(stacks + (t + 1) * STACK, entry);
     }
     for (bool progress = true; progress && !error_set;) {
