@@ -27,6 +27,10 @@ class LanguageModel:
         computer after a few hundred words."""
         return float(self.logprobs(self.ids(tokens), context=self.ids(context)).sum())
 
+    def logprob_each(self, texts, *, context=()):
+        """log p(text | context) of several texts, float (N,)."""
+        return np.array([self.logprob(t, context=context) for t in texts])
+
     def sentence_logprob(self, sentence):
         """log p(sentence): of its tokens, and of ending there. With the end in, the probabilities of all sentences sum to 1;
         without it, to 1 for each length."""

@@ -6,6 +6,7 @@ from ..generate import generate
 from ..modes import no_grad
 from ..nn import evaluating
 from .language_model import LanguageModel, check_temperature
+from .saved import load_model
 from .transformer import GPT
 
 AT_ONCE = 32                            # windows that are read as one batch
@@ -63,3 +64,15 @@ def windows(N, block):
     """(starts, T): windows of T places that cover N, each half a block further, the last one up to the end."""
     T = min(N, block)
     return np.append(np.arange(0, N - T, max(1, block // 2)), N - T), T
+
+
+def load_network(path):
+    """The GPT of a checkpoint as a language model. Of names, ^ starts one and the end token ends it; of a text of many lines, a
+    sentence stands between two newlines."""
+    network, tokenizer, _ = load_model(path)
+    if "^" in tokenizer.chars:
+        return NetworkModel(network, tokenizer, start=tokenizer.encode("^")[0])
+    if "\n" in tokenizer.chars:
+        newline = tokenizer.encode("\n")[0]
+        return NetworkModel(network, tokenizer, start=newline, end=newline)
+    return NetworkModel(network, tokenizer)

@@ -37,6 +37,13 @@ class NGram(LanguageModel):
             before = here
         return log(p)
 
+    def logprob_each(self, texts, *, context=()):
+        """See LanguageModel. All in one row, each behind its own copy of the past, which is not counted."""
+        past, texts = self._past(self.ids(context)), [self.ids(t) for t in texts]
+        logp = self.logprobs(np.concatenate([part for t in texts for part in (past, t)]))
+        ends = np.cumsum([len(past) + len(t) for t in texts])
+        return np.array([logp[end - len(t):end].sum() for end, t in zip(ends, texts)])
+
     def next_logprobs(self, context):
         x, every = self._past(context), np.arange(len(self.tokenizer))
         p, before = np.full(len(every), 1 / len(every)), np.zeros(len(x) + 1, np.int64)

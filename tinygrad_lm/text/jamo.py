@@ -10,8 +10,9 @@ VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
 FINALS = ("", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ")
 FIRST, LAST = "가", "힣"
 
-TWO_KEYS = dict(ㄳ="ㄱㅅ", ㄵ="ㄴㅈ", ㄶ="ㄴㅎ", ㄺ="ㄹㄱ", ㄻ="ㄹㅁ", ㄼ="ㄹㅂ", ㄽ="ㄹㅅ", ㄾ="ㄹㅌ", ㄿ="ㄹㅍ", ㅀ="ㄹㅎ", ㅄ="ㅂㅅ",
-                ㅘ="ㅗㅏ", ㅙ="ㅗㅐ", ㅚ="ㅗㅣ", ㅝ="ㅜㅓ", ㅞ="ㅜㅔ", ㅟ="ㅜㅣ", ㅢ="ㅡㅣ")
+TWO_KEYS = dict(pair.split("=") for pair in (             # as text: Python would read the names of arguments as other letters
+    "ㄳ=ㄱㅅ ㄵ=ㄴㅈ ㄶ=ㄴㅎ ㄺ=ㄹㄱ ㄻ=ㄹㅁ ㄼ=ㄹㅂ ㄽ=ㄹㅅ ㄾ=ㄹㅌ ㄿ=ㄹㅍ ㅀ=ㄹㅎ ㅄ=ㅂㅅ "
+    "ㅘ=ㅗㅏ ㅙ=ㅗㅐ ㅚ=ㅗㅣ ㅝ=ㅜㅓ ㅞ=ㅜㅔ ㅟ=ㅜㅣ ㅢ=ㅡㅣ").split())
 ONE_LETTER = {keys: letter for letter, keys in TWO_KEYS.items()}
 
 
