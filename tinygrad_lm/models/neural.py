@@ -32,12 +32,16 @@ class FeedForwardConfig:
 
 class FeedForward(Module):
     """y = b + U tanh(d + H x), where x holds the embeddings of the last `context` tokens side by side ([NPLM] eq. 1, without the
-    direct connections from x to y, which did not help there). Read and trained as a GPT is."""
+    direct connections from x to y, which did not help there). Read and trained as a GPT is.
+
+    Embeddings start small, N(0, 0.1²): where a token comes to lie is then learned, and not where it happened to start.
+    """
 
     def __init__(self, config, *, rng=None):
         rng = np.random.default_rng(0) if rng is None else rng
         self.config = config
         self.wte = Embedding(config.vocab_size, config.n_embd, rng=rng)               # C
+        self.wte.weight.data *= 0.1
         self.hidden = Linear(config.context * config.n_embd, config.n_hidden, rng=rng)       # H, d
         self.head = Linear(config.n_hidden, config.vocab_size, rng=rng)               # U, b
 
