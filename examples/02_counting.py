@@ -54,7 +54,8 @@ for (name, values), color in zip(perplexity.items(), (GREY, ORANGE, GREEN, BLUE)
         ax.annotate(name, shown[-1], (8, 0), textcoords="offset points", color=color, va="center")
 ax.set(title="What to do with what was never seen", xlabel="n", ylabel="perplexity on held-out text", yscale="log", xlim=(0.7, 9.6),
        xticks=list(ORDERS))
-ax.set_yticks([4, 8, 16, 32], ["4", "8", "16", "32"])
+ticks = [t for t in (2, 4, 8, 16, 32, 64, 128, 256, 512) if ax.get_ylim()[0] < t < ax.get_ylim()[1]]
+ax.set_yticks(ticks, map(str, ticks))
 ax.minorticks_off()
 options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "counting.png").write_bytes(png(figure))

@@ -46,13 +46,13 @@ def row(texts):
 
 
 network = FeedForward(FeedForwardConfig(len(tokenizer), context=8, n_embd=16, n_hidden=192), rng=np.random.default_rng(0))
-config = PretrainConfig(steps=60 if options.fast else 1500, batch_size=32, lr=3e-3)
+config = PretrainConfig(steps=60 if options.fast else 1000, batch_size=32, lr=1e-2)
 run = Run()
 pretrain(network, Windows(row(learned), 32), Windows(row(held_out), 32), config, rng=np.random.default_rng(1), run=run)
 model = NetworkModel(network, tokenizer)
 print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text:")
 for logged in run.history:
-    if "held_out" in logged and (logged["step"] % 300 == 0 or logged["step"] == config.steps):
+    if "held_out" in logged and (logged["step"] % 200 == 0 or logged["step"] == config.steps):
         print(f"   step {logged['step']:>5.0f}   {logged['held_out']:.3f} nats a token")
 
 # %% [markdown]
@@ -76,8 +76,9 @@ for letter in "aet.T" if options.language == "en" else "ㅏㅓㄱㅂ.":
 KINDS = {"vowels": ("aeiou", RED), "consonants": ("bcdfghjklmnpqrstvwxyz", BLUE), "capitals": ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", GREEN),
          "marks and space": (' .,?!:;-"\'', ORANGE)}
 if options.language == "en":
-    chars = [c for c in tokenizer.chars if learned and sum(t.count(c) for t in learned) >= 20]           # rare ones have not moved
-    places = dict(zip(chars, plane(vectors[tokenizer.encode("".join(chars))])))
+    chars = [c for c in tokenizer.chars if sum(t.count(c) for t in learned) >= 20]           # rare ones have not moved
+    shown = vectors[tokenizer.encode("".join(chars))]
+    places = dict(zip(chars, plane(shown / np.linalg.norm(shown, axis=-1, keepdims=True))))
     figure, (ax,) = panels(1, 1, size=(6.2, 4.8))
     for name, (members, color) in KINDS.items():
         ax.plot([], [], "o", color=color, label=name)

@@ -76,7 +76,7 @@ def trained(network, budget, lr):
 
 def feed_forward(budget):
     config = FeedForwardConfig(len(tokenizer), context=8, n_embd=16, n_hidden=192)
-    return trained(FeedForward(config, rng=np.random.default_rng(0)), budget, lr=5e-3)
+    return trained(FeedForward(config, rng=np.random.default_rng(0)), budget, lr=1e-2)
 
 
 def gpt(budget):

@@ -33,9 +33,10 @@ class NetworkModel(LanguageModel):
         text = np.concatenate([[self.start], context, tokens]).astype(np.int64)
         starts, T = windows(len(text) - 1, self.network.config.block_size)
         logp = np.empty(len(text) - 1)
-        for several in np.array_split(starts, -(-len(starts) // AT_ONCE)):
-            places = several[:, None] + np.arange(T)                                   # (W, T)
-            logp[places[::-1]] = self._read(text[places], text[places + 1])[::-1]      # the earliest window has the last word
+        for several in np.array_split(starts[::-1], -(-len(starts) // AT_ONCE)):       # from the last, so that of two windows
+            places = several[:, None] + np.arange(T)                                   # the earlier has the last word. (W, T)
+            for start, found in zip(several, self._read(text[places], text[places + 1])):
+                logp[start:start + T] = found
         return logp[len(logp) - len(tokens):]
 
     def _read(self, idx, targets):

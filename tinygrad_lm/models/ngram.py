@@ -126,7 +126,7 @@ def add_k(grams, *, k=0.1):
 
 
 def kneser_ney(grams):
-    """Interpolated, modified Kneser–Ney (Chen and Goodman 1999 [KN], eq. 21 to 26):
+    """Interpolated, modified Kneser–Ney (Chen and Goodman 1999 [KN]):
 
         p(w | h) = (c(hw) − D(c(hw))) / c(h) + (Σ_w D(c(hw)) / c(h)) p(w | h′)
 

@@ -1,4 +1,4 @@
-"""A spelling corrector: the noisy channel. What was meant, given what was typed?
+"""A spelling corrector: the noisy channel (Kernighan et al. 1990 [SPELL]). What was meant, given what was typed?
 
     p(meant | typed) ∝ p(meant) · p(typed | meant)
 
