@@ -1,8 +1,8 @@
 # %% [markdown]
 """# A language model is the probability of a sentence
 
-Idea: whoever can say what comes next can say how likely a sentence is; and whoever can say that can choose the best of several
-translations, and correct spelling. A model that only counts letters is enough to see it.
+Idea: whoever can say what comes next can say how likely a sentence is; and whoever can say that can choose the best of
+several translations, and correct spelling. A model that only counts letters is enough to see it.
 
     python examples/01_probability_of_a_sentence.py                          # 5 seconds; --language ko, --text FILE
 
@@ -55,14 +55,15 @@ for sentence in (good, bad):
     logp = model.sentence_logprob(sentence)
     print(f"   {sentence:<36} log p = {logp:7.2f}   p = {exp(logp):.1e}")
 
+english = options.language == "en"                                               # the figures' font has no Hangul
 surprise = [-model.logprobs(model.ids(s)) / log(2) for s in (good, bad)]         # bits a letter
 figure, axes = panels(2, 1, size=(8, 2.1))
 for ax, sentence, bits, color in zip(axes, (good, bad), surprise, (BLUE, ORANGE)):
     letters = [tokenizer.decode([i]) for i in model.ids(sentence)]
     ax.bar(range(len(bits)), bits, color=color, width=0.85)
-    ax.set_xticks(range(len(bits)), ["␣" if c == " " else c for c in letters] if options.language == "en" else [""] * len(bits))
+    ax.set_xticks(range(len(bits)), ["␣" if c == " " else c for c in letters] if english else [""] * len(bits))
     ax.tick_params(axis="x", length=0, labelcolor=INK)
-    ax.set(title=f"{sentence}  {bits.sum():.0f} bits" if options.language == "en" else f"{bits.sum():.0f} bits", ylabel="bits",
+    ax.set(title=f"{sentence if english else ''}  {bits.sum():.0f} bits", ylabel="bits",
            ylim=(0, max(map(max, surprise)) * 1.05), xlim=(-0.7, max(map(len, surprise)) - 0.3))
     ax.grid(axis="x", visible=False)
 figure.suptitle("How surprising is each letter, given those before it?", fontsize=11)
@@ -70,7 +71,7 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "surprise.png").write_bytes(png(figure))
 
 # %% [markdown]
-# 3. Which translation would one say? Before you read on: which of these mistakes can a model see that looks at seven letters?
+# 3. Which translation would one say? Before you read on: which mistakes can a model see that looks at seven letters?
 
 # %%
 print("\n3. Which translation would one say?")

@@ -1,8 +1,8 @@
 # %% [markdown]
 """# A model that only counts
 
-Idea: what comes next is what came next before. The longer the stretch that is compared, the better the guess, and the rarer the
-stretch; smoothing decides what to do with what was never seen.
+Idea: what comes next is what came next before. The longer the stretch that is compared, the better the guess, and the rarer
+the stretch; smoothing decides what to do with what was never seen.
 
     python examples/02_counting.py                               # 5 seconds; --language ko, --text FILE
 
@@ -30,7 +30,7 @@ options = options.parse_args()
 text = read_text(options.text) if options.text else stories(options.language)
 learned, held_out = split(paragraphs(text))
 tokenizer = CharTokenizer.from_text(text)
-print(f"{sum(map(len, learned)):,} characters to count, {sum(map(len, held_out)):,} held out, {len(set(text))} different ones\n")
+print(f"{sum(map(len, learned)):,} characters to count, {sum(map(len, held_out)):,} held out, {len(set(text))} different\n")
 
 # %% [markdown]
 # 1. The likeliest explanation of a text is no explanation of another: to the maximum likelihood, one n-gram that it has not
@@ -52,8 +52,8 @@ for (name, values), color in zip(perplexity.items(), (GREY, ORANGE, GREEN, BLUE)
     if len(shown) > 1:
         ax.plot(*zip(*shown), color=color, marker="o", ms=4)
         ax.annotate(name, shown[-1], (8, 0), textcoords="offset points", color=color, va="center")
-ax.set(title="What to do with what was never seen", xlabel="n", ylabel="perplexity on held-out text", yscale="log", xlim=(0.7, 9.6),
-       xticks=list(ORDERS))
+ax.set(title="What to do with what was never seen", xlabel="n", ylabel="perplexity on held-out text", yscale="log",
+       xlim=(0.7, 9.6), xticks=list(ORDERS))
 ticks = [t for t in (2, 4, 8, 16, 32, 64, 128, 256, 512) if ax.get_ylim()[0] < t < ax.get_ylim()[1]]
 ax.set_yticks(ticks, map(str, ticks))
 ax.minorticks_off()
@@ -71,7 +71,7 @@ for n in (1, 2, 3, 5, 8):
     print(f"   order {n}: {written!r}")
 
 # %% [markdown]
-# 3. Different tokens, different perplexities: they cannot be compared, for one letter says less than one syllable. Bits a byte can.
+# 3. Perplexities of different tokens cannot be compared: a letter says less than a syllable. Bits a byte can.
 
 # %%
 print("\n3. Tokens")
@@ -82,4 +82,5 @@ for name, tokens in ("characters", tokenizer), ("letters", LetterTokenizer.from_
 
 # %%
 best = NGram(learned, tokenizer, order=5, smoothing=kneser_ney)
-print(f"\nKneser-Ney, order 5: perplexity {best.perplexity(held_out):.3f} a character, {best.bits_per_byte(held_out):.3f} bits a byte")
+print(f"\nKneser-Ney, order 5: perplexity {best.perplexity(held_out):.3f} a character, "
+      f"{best.bits_per_byte(held_out):.3f} bits a byte")

@@ -1,12 +1,12 @@
 # %% [markdown]
 """# The first neural language model
 
-Idea: give every token a place in a space, and let a small network read the last few places (Bengio et al. 2003 [NPLM]). Nobody
-says where the places are: tokens that are used alike end up near each other.
+Idea: give every token a place in a space, and let a small network read the last few places (Bengio et al. 2003 [NPLM]).
+Nobody says where the places are: tokens that are used alike end up near each other.
 
     python examples/03_neural.py                     # half a minute; --fast: a few seconds; --language ko, --text FILE
 
-Last line: FeedForward, 8 characters of context: perplexity 5.15 a character, 2.36 bits a byte
+Last line: FeedForward, 8 characters of context: perplexity 5.28 a character, 2.40 bits a byte
 """
 # %%
 import argparse
@@ -56,7 +56,7 @@ for logged in run.history:
         print(f"   step {logged['step']:>5.0f}   {logged['held_out']:.3f} nats a token")
 
 # %% [markdown]
-# 2. It writes. A 3-gram sees 2 letters; this sees 8, and yet it has few parameters: how many would a table for 8 letters have?
+# 2. It writes. A 3-gram sees 2 letters; this sees 8, and has few parameters: how many would a table for 8 letters have?
 
 # %%
 print(f"\n2. {model.sample(120, rng=np.random.default_rng(0), temperature=0.8)!r}")
@@ -71,10 +71,11 @@ print("\n3. Neighbours")
 for letter in "aet.T" if options.language == "en" else "ㅏㅓㄱㅂ.":
     if letter in tokenizer.chars:
         near, cosines = neighbours(vectors, tokenizer.encode(letter)[0])
-        print(f"   {letter}   " + "  ".join(f"{tokenizer.decode([i]) or '<end>'!r} {c:.2f}" for i, c in zip(near[:5], cosines)))
+        shown = (f"{tokenizer.decode([i]) or '<end>'!r} {c:.2f}" for i, c in zip(near[:5], cosines))
+        print(f"   {letter}   " + "  ".join(shown))
 
-KINDS = {"vowels": ("aeiou", RED), "consonants": ("bcdfghjklmnpqrstvwxyz", BLUE), "capitals": ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", GREEN),
-         "marks and space": (' .,?!:;-"\'', ORANGE)}
+KINDS = {"vowels": ("aeiou", RED), "consonants": ("bcdfghjklmnpqrstvwxyz", BLUE),
+         "capitals": ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", GREEN), "marks and space": (' .,?!:;-"\'', ORANGE)}
 if options.language == "en":
     chars = [c for c in tokenizer.chars if sum(t.count(c) for t in learned) >= 20]           # rare ones have not moved
     shown = vectors[tokenizer.encode("".join(chars))]

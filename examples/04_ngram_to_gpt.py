@@ -1,10 +1,10 @@
 # %% [markdown]
 """# From n-grams to a GPT, at the same budget of tokens
 
-Idea: three kinds of model may read the same number of tokens of the same text, and are asked about the same held-out text. Which
-predicts it best? Guess before you run it: the answer depends on how much there is to read.
+Idea: three kinds of model may read the same number of tokens of the same text, and are asked about the same held-out text.
+Which predicts it best? Guess before you run it: the answer depends on how much there is to read.
 
-    python examples/04_ngram_to_gpt.py             # under two minutes; --fast: seconds; --language ko, --text FILE, --budgets
+    python examples/04_ngram_to_gpt.py             # two minutes; --fast: seconds; --language ko, --text FILE, --budgets
 
 Last line: after 1,048,576 tokens read: 5-gram 4.00, FeedForward 5.05, GPT 4.78
 """
@@ -68,20 +68,21 @@ def five_gram(budget):
     return NGram(first(budget), tokenizer, order=5)
 
 
-def trained(network, budget, lr):
-    config = PretrainConfig(steps=budget // (BATCH * T), batch_size=BATCH, lr=lr, warmup=10)
+def trained(network, budget):
+    steps = budget // (BATCH * T)
+    config = PretrainConfig(steps=steps, batch_size=BATCH, lr=1e-2, warmup=max(1, steps // 10))
     pretrain(network, Windows(tokens, T), Windows(measured, T), config, rng=np.random.default_rng(1), run=Run())
     return NetworkModel(network, tokenizer)
 
 
 def feed_forward(budget):
     config = FeedForwardConfig(len(tokenizer), context=8, n_embd=16, n_hidden=192)
-    return trained(FeedForward(config, rng=np.random.default_rng(0)), budget, lr=1e-2)
+    return trained(FeedForward(config, rng=np.random.default_rng(0)), budget)
 
 
 def gpt(budget):
     config = GPTConfig(len(tokenizer), T, n_layer=2, n_head=4, n_embd=64)
-    return trained(GPT(config, rng=np.random.default_rng(0)), budget, lr=1e-2)
+    return trained(GPT(config, rng=np.random.default_rng(0)), budget)
 
 
 KINDS = {"5-gram": (five_gram, BLUE), "FeedForward": (feed_forward, GREEN), "GPT": (gpt, ORANGE)}
@@ -99,8 +100,8 @@ for name, (_, color) in KINDS.items():
 ax.axvline(len(tokens), color=GREY, lw=1, ls="--")
 ax.annotate("the whole text, once ", (len(tokens), 1), xycoords=("data", "axes fraction"), color=GREY, fontsize=8, va="top",
             ha="left", xytext=(4, 0), textcoords="offset points")
-ax.set(title="Perplexity on the same held-out text", xlabel="tokens read", ylabel="perplexity a letter", xscale="log", yscale="log",
-       xlim=(budgets[0] * 0.8, budgets[-1] * (budgets[-1] / budgets[0]) ** 0.22))
+ax.set(title="Perplexity on the same held-out text", xlabel="tokens read", ylabel="perplexity a letter", xscale="log",
+       yscale="log", xlim=(budgets[0] * 0.8, budgets[-1] * (budgets[-1] / budgets[0]) ** 0.22))
 ax.set_xticks(budgets, [f"{b:,}" for b in budgets])
 low, high = min(map(min, curves.values())), max(map(max, curves.values()))
 ticks = [t for t in (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50) if low * 0.9 < t < high * 1.1]

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 def run(script, *arguments):
     """What it prints, line by line."""
-    done = subprocess.run([sys.executable, f"examples/{script}", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-                          encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run([sys.executable, f"examples/{script}", *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, encoding="utf-8",
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -38,7 +39,8 @@ def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["01_probability_of_a_sentence.py", "02_counting.py", "03_neural.py", "04_ngram_to_gpt.py"])
+@pytest.mark.parametrize("script", ["01_probability_of_a_sentence.py", "02_counting.py", "03_neural.py",
+                                    "04_ngram_to_gpt.py"])
 def test_in_korean_and_on_a_text_of_ones_own(script, tmp_path):
     fast = ["--fast"] if script > "03" else []
     run(script, "--language", "ko", "--out", tmp_path, *fast)

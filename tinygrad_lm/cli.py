@@ -324,7 +324,7 @@ def ngram(text, language, tokens, order, smoothing, k, length, temperature, seed
 @commands.command()
 @click.argument("sentences", nargs=-1)
 @source_options
-@click.option("--model", "model_path", type=click.Path(path_type=Path), help="a GPT's checkpoint or run folder, instead of counting")
+@click.option("--model", "model_path", type=click.Path(path_type=Path), help="a GPT's checkpoint or run folder")
 @click.option("--order", default=7, show_default=True, help="letters in a row that are counted")
 def rank(sentences, text, language, model_path, order):
     """Order sentences by their probability: which of several translations would one say? Without sentences: those that come
@@ -373,8 +373,8 @@ def correct(sentence, text, language, order, rate, seed):
     noisy = [misspell_text(t, rng, rate=rate) for t in held_out]
     click.echo(f"typed:     {noisy[0]}\ncorrected: {corrector.correct(noisy[0])}\nmeant:     {held_out[0]}\n")
     on_noise, on_clean = score(corrector, held_out, noisy), score(corrector, held_out, held_out)
-    click.echo(f"of {on_noise.words} words {on_noise.wrong_before} were mistyped, {on_noise.wrong_after} are wrong after correction; of "
-               f"the same words without mistakes it spoils {on_clean.spoiled}")
+    click.echo(f"of {on_noise.words} words {on_noise.wrong_before} were mistyped, {on_noise.wrong_after} are wrong after "
+               f"correction; of the same words without mistakes it spoils {on_clean.spoiled}")
 
 
 @commands.command()

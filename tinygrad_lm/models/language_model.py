@@ -14,8 +14,8 @@ class LanguageModel:
     `end`, the token that ends a sentence; and the two methods that raise here."""
 
     def next_logprobs(self, context):
-        """log p(w | context) of every token w of the vocabulary: int (T,) -> float (V,). What comes before the context is the
-        start of a text."""
+        """log p(w | context) of every token w of the vocabulary: int (T,) -> float (V,). What comes before the context is
+        the start of a text."""
         raise NotImplementedError(f"{type(self).__name__} does not say what comes next")
 
     def logprobs(self, tokens, *, context=()):
@@ -37,8 +37,8 @@ class LanguageModel:
         return self.logprob([*self.ids(sentence), self.end])
 
     def perplexity(self, text):
-        """exp(−mean log p): among how many equally likely tokens the model chooses, on average. `text` is one text, or a list
-        of texts, each read from its start."""
+        """exp(−mean log p): among how many equally likely tokens the model chooses, on average. `text` is one text, or a
+        list of texts, each read from its start."""
         return float(np.exp(-np.divide(*self._measure(text))))
 
     def bits_per_byte(self, text):
@@ -46,9 +46,10 @@ class LanguageModel:
         only models with the same tokens; this compares all that can spell every text."""
         texts = [text] if isinstance(text, str) else text
         for t in texts:
-            if self.tokenizer.decode(self.tokenizer.encode(t)) != t:
-                raise ValueError(f"bits a byte are measured with tokens that give the text back, and {t[:40]!r}… comes back as "
-                                 f"{self.tokenizer.decode(self.tokenizer.encode(t))[:40]!r}…: use characters or bytes")
+            again = self.tokenizer.decode(self.tokenizer.encode(t))
+            if again != t:
+                raise ValueError(f"bits a byte are measured with tokens that give the text back, and {t[:40]!r}… comes back "
+                                 f"as {again[:40]!r}…: use characters or bytes")
         return -self._measure(texts)[0] / log(2) / sum(len(t.encode()) for t in texts)
 
     def _measure(self, text):

@@ -1,4 +1,4 @@
-"""A network and its tokenizer as a language model: texts of any length, read by windows where they are longer than its block."""
+"""A network and its tokenizer as a language model, which reads texts longer than its block by windows."""
 import numpy as np
 
 from .. import functional as F
@@ -13,28 +13,28 @@ AT_ONCE = 32                            # windows that are read as one batch
 
 
 class NetworkModel(LanguageModel):
-    """`network(idx)` gives scores of every next token, int (B, T) -> (B, T, V); `network.config.block_size` is the longest T.
+    """`network(idx)` gives scores of every next token, int (B, T) -> (B, T, V), for T up to `network.config.block_size`.
 
-    `start` stands before every text and `end` ends a sentence: both the tokenizer's end token, unless the network was trained
-    on something else (lines of one long text: the newline).
+    `start` stands before every text and `end` ends a sentence: both the tokenizer's end token, unless the network was
+    trained on something else (lines of one long text: the newline).
     """
 
     def __init__(self, network, tokenizer, *, start=None, end=None):
         if network.config.vocab_size != len(tokenizer):
-            raise ValueError(f"the network has a vocabulary of {network.config.vocab_size}, the tokenizer of {len(tokenizer)}: "
-                             "they do not belong together")
+            raise ValueError(f"the network has a vocabulary of {network.config.vocab_size}, the tokenizer of "
+                             f"{len(tokenizer)}: they do not belong together")
         self.network, self.tokenizer = network, tokenizer
         self.end = tokenizer.end if end is None else end
         self.start = self.end if start is None else start
 
     def logprobs(self, tokens, *, context=()):
-        """See LanguageModel. In a text longer than the block, a token beyond the first block is given at least half a block of
-        the tokens before it."""
+        """See LanguageModel. In a text longer than the block, a token beyond the first block is given at least half a block
+        of the tokens before it."""
         text = np.concatenate([[self.start], context, tokens]).astype(np.int64)
         starts, T = windows(len(text) - 1, self.network.config.block_size)
         logp = np.empty(len(text) - 1)
-        for several in np.array_split(starts[::-1], -(-len(starts) // AT_ONCE)):       # from the last, so that of two windows
-            places = several[:, None] + np.arange(T)                                   # the earlier has the last word. (W, T)
+        for several in np.array_split(starts[::-1], -(-len(starts) // AT_ONCE)):       # backwards: where windows overlap,
+            places = several[:, None] + np.arange(T)                                   # the earlier has the last word (W, T)
             for start, found in zip(several, self._read(text[places], text[places + 1])):
                 logp[start:start + T] = found
         return logp[len(logp) - len(tokens):]
@@ -68,8 +68,8 @@ def windows(N, block):
 
 
 def load_network(path):
-    """The GPT of a checkpoint as a language model. Of names, ^ starts one and the end token ends it; of a text of many lines, a
-    sentence stands between two newlines."""
+    """The GPT of a checkpoint as a language model. Of names, ^ starts one and the end token ends it; of a text of many
+    lines, a sentence stands between two newlines."""
     network, tokenizer, _ = load_model(path)
     if "^" in tokenizer.chars:
         return NetworkModel(network, tokenizer, start=tokenizer.encode("^")[0])

@@ -1,5 +1,5 @@
-"""The first neural language model that worked: embeddings of the last few words, side by side, a tanh, a softmax (Bengio et al.
-2003 [NPLM]). Words that are used alike come to lie near each other, so that what is learned of one holds for the other."""
+"""The first neural language model (Bengio et al. 2003 [NPLM]): embeddings of the last few words side by side, a tanh, a
+softmax. Words that are used alike come to lie near each other, so that what is learned of one holds for the other."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +31,8 @@ class FeedForwardConfig:
 
 
 class FeedForward(Module):
-    """y = b + U tanh(d + H x), where x holds the embeddings of the last `context` tokens side by side ([NPLM] eq. 1, without the
-    direct connections from x to y, which did not help there). Read and trained as a GPT is.
+    """y = b + U tanh(d + H x), where x holds the embeddings of the last `context` tokens side by side ([NPLM] eq. 1, without
+    the direct connections from x to y, which did not help there). Read and trained as a GPT is.
 
     Embeddings start small, N(0, 0.1²): where a token comes to lie is then learned, and not where it happened to start.
     """
@@ -63,7 +63,7 @@ class FeedForward(Module):
 
 
 def neighbours(vectors, i):
-    """The other rows from the nearest to the farthest by the cosine of the angle to row i: (indices, cosines), both (V − 1,)."""
+    """The other rows, the nearest first, by the cosine of the angle to row i: (indices, cosines), both (V − 1,)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit @ unit[i]
     order = np.argsort(-cosines, kind="stable")

@@ -10,8 +10,8 @@ from .language_model import LanguageModel
 class NGram(LanguageModel):
     """Probabilities from counts of up to `order` tokens in a row.
 
-    A smoothing turns the counts into two numbers, `own` for each n-gram hw and `back` for each context h, with h′ = h without
-    its first token:
+    A smoothing turns the counts into two numbers, `own` for each n-gram hw and `back` for each context h. With h′ for h
+    without its first token,
 
         p(w | h) = own(hw) + back(h) p(w | h′),   and at the very end p(w) = 1/V
 
@@ -26,13 +26,14 @@ class NGram(LanguageModel):
         grams = Grams([tokenizer.encode(t) for t in texts], order, len(tokenizer), tokenizer.end)
         self.keys = grams.keys
         # What is not found has the index −1, which reads the last entry: own 0, back 1.
-        self.own, self.back = zip(*((np.append(own, 0), np.append(back, 1)) for own, back in (smoothing or kneser_ney)(grams)))
+        tables = (smoothing or kneser_ney)(grams)
+        self.own, self.back = zip(*((np.append(own, 0), np.append(back, 1)) for own, back in tables))
 
     def logprobs(self, tokens, *, context=()):
         T, x = len(tokens), np.concatenate([self._past(context), tokens])
         p, before = np.full(T, 1 / len(self.tokenizer)), np.zeros(len(x) + 1, np.int64)
         for k in range(self.order):
-            here = self._find(k, before[:-1], x[k:])                  # of k + 1 tokens, ending at each place from the k-th on
+            here = self._find(k, before[:-1], x[k:])                  # (k+1)-grams that end at each place from the k-th on
             p = self.own[k][here[len(here) - T:]] + self.back[k][before[len(before) - 1 - T:-1]] * p
             before = here
         return log(p)
@@ -58,7 +59,7 @@ class NGram(LanguageModel):
         return np.array(padded[len(padded) - self.order + 1:], np.int64)
 
     def _find(self, k, context, token):
-        """The number of the (k+1)-gram `context token` (the context by its number as a k-gram), −1 where it never occurred."""
+        """The number of the (k+1)-gram `context token`, the context a k-gram by its number; −1 where it never occurred."""
         key = context * len(self.tokenizer) + token
         at = np.minimum(np.searchsorted(self.keys[k], key), len(self.keys[k]) - 1)
         return np.where((context >= 0) & (self.keys[k][at] == key), at, -1)
@@ -97,8 +98,8 @@ class Grams:
 
 
 def padded(texts, order, end):
-    """(all tokens in one row, int (N,), with order − 1 end tokens before each text and one behind it; which of them count: all
-    but those before a text)."""
+    """(all tokens in one row, int (N,), with order − 1 end tokens before each text and one behind it; 1 for those that count
+    and 0 for those before a text)."""
     before = [end] * (order - 1)
     stream = np.concatenate([part for t in texts if len(t) for part in (before, t, [end])]).astype(np.int64)
     counts = np.concatenate([part for t in texts if len(t) for part in (np.zeros(order - 1), np.ones(len(t) + 1))])
@@ -108,8 +109,8 @@ def padded(texts, order, end):
 # ---- smoothings: (own, back) for each n from 1 to order -----------------------------------------------------------------
 
 def maximum_likelihood(grams):
-    """p(w | h) = c(hw) / c(h): the likeliest explanation of the text, and of no other. An h that never occurred is cut to its
-    longest end that did."""
+    """p(w | h) = c(hw) / c(h): the likeliest explanation of the text, and of no other. An h that never occurred is cut to
+    its longest end that did."""
     for k, count in enumerate(grams.count):
         total = grams.sum_by_context(k, count)
         yield count / np.maximum(total, 1)[grams.context[k]], (total == 0) * 1.0

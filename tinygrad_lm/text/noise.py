@@ -1,4 +1,4 @@
-"""Slips of the finger: misspellings from a seeded generator, so that a corrector can be scored on words whose spelling is known.
+"""Slips of the finger: seeded misspellings, so that a corrector can be scored on words whose spelling is known.
 
 A slip happens on the keyboard, and so to letters, in Korean to those of a syllable: 사과 is ㅅㅏㄱㅗㅏ, and may become ㅅㅏㅏㄱㅗ.
 """
@@ -22,7 +22,8 @@ def neighbours(key):
     """The keys around this one, as one string; a shifted Korean key's first neighbour is itself without shift."""
     plain = SHIFTED.get(key, key.lower())
     for rows in KEYBOARDS:
-        places = {k: (column + shift, row) for row, (keys, shift) in enumerate(rows.items()) for column, k in enumerate(keys)}
+        places = {k: (column + shift, row) for row, (keys, shift) in enumerate(rows.items())
+                  for column, k in enumerate(keys)}
         if plain in places:
             x, y = places[plain]
             near = "".join(k for k, (x2, y2) in places.items() if k != plain and abs(x - x2) <= 1 and abs(y - y2) <= 1)
@@ -32,8 +33,8 @@ def neighbours(key):
 
 @lru_cache(maxsize=1 << 14)
 def slips(letters):
-    """{what one slip makes of the letters: its probability}. Four kinds are equally likely, at every letter alike: another key
-    for it, a key too many behind it (half the time itself once more), the key left out, or swapped with the next."""
+    """{what one slip makes of the letters: its probability}. Four kinds are equally likely, at every letter alike: another
+    key for it, a key too many behind it (half the time itself once more), the key left out, or swapped with the next."""
     out, places = defaultdict(float), [i for i, c in enumerate(letters) if LETTER.fullmatch(c)]
     for i in places:
         before, letter, after = letters[:i], letters[i], letters[i + 1:]

@@ -2,7 +2,7 @@
 
     p(meant | typed) ∝ p(meant) · p(typed | meant)
 
-The first factor is a language model's, which knows nothing of mistakes; the second, the channel, knows only how fingers slip.
+The first factor is a language model, which knows nothing of mistakes; the second, the channel, knows only how fingers slip.
 """
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,7 +63,7 @@ class Corrector:
         return log(self.rate * ((1 - STRANGE) * usual + STRANGE * (100 * len(meant)) ** -slips))
 
     def candidates(self, typed):
-        """{letters: number of slips between them and `typed`}: typed itself, and the words of the vocabulary that are near."""
+        """{letters: number of slips between them and `typed`}: typed itself, and the words that are near."""
         found, upper = {}, typed[0].isupper()
         near = {letters for rest in deletions(typed.lower(), self.distance) for letters in self.index.get(rest, ())}
         for letters in sorted(near):
@@ -92,7 +92,7 @@ def deletions(letters, most):
 
 @lru_cache(maxsize=1 << 16)
 def edit_distance(a, b):
-    """How many slips lead from a to b: a letter replaced, inserted or deleted, or two neighbours swapped (Damerau 1964 [EDIT])."""
+    """How many slips lead from a to b: a letter replaced, added or left out, or two swapped (Damerau 1964 [EDIT])."""
     before, row = None, list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         last, before, row = before, row, [i]
