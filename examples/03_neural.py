@@ -4,7 +4,7 @@
 Idea: give every token a place in a space, and let a small network read the last few places (Bengio et al. 2003 [NPLM]).
 Nobody says where the places are: tokens that are used alike end up near each other.
 
-    python examples/03_neural.py                     # half a minute; --fast: a few seconds; --language ko, --text FILE
+    python examples/03_neural.py                     # 10 seconds; --fast: fewer; --language ko, --text FILE
 
 Last line: FeedForward, 8 characters of context: perplexity 5.28 a character, 2.40 bits a byte
 """
