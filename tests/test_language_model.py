@@ -91,6 +91,17 @@ def test_sampling_follows_the_probabilities(kind):
     assert model.sample(1, rng=rng, prompt="a", temperature=0) == "a" + ABC.decode([best])
 
 
+@pytest.mark.parametrize("kind", ["GPT", "FeedForward", "Kneser-Ney"])
+def test_a_sample_stops_before_the_end_token(kind):
+    """Also where that is an ordinary one, as the newline is for a GPT that has learned a text of lines."""
+    model, free = model_of(kind), model_of(kind)
+    model.end = ABC.encode("b")[0]
+    free.end = -1
+    for seed in range(20):
+        stopped, on = (m.sample(12, rng=np.random.default_rng(seed), prompt="a") for m in (model, free))
+        assert stopped == on.split("b")[0] and len(on) <= 13
+
+
 def test_temperature_divides_the_scores():
     logp, rng = np.log([0.1, 0.2, 0.7]), np.random.default_rng(0)
     for temperature in (0.5, 1, 2):

@@ -97,6 +97,15 @@ def test_slips_are_a_distribution_of_single_slips(word):
     assert all(edit_distance(word, w) == 1 for w in wrong)
 
 
+def test_the_four_kinds_of_slip_are_equally_likely():
+    """Of "ab": eight at first, but the swap of the last letter with nothing is none."""
+    p = slips("ab")
+    assert p["b"] == p["a"] == p["ba"] == pytest.approx(1 / 7)
+    assert p["qb"] == pytest.approx(1 / 4 / 7) and p["ag"] == pytest.approx(1 / 4 / 7)           # next to a: qwsz, to b: vghn
+    assert p["aab"] == p["abb"] == pytest.approx(0.5 / 7) and p["awb"] == pytest.approx(0.5 / 4 / 7)
+    assert len(p) == 3 + 2 * 4 + 2 * 5
+
+
 def test_misspelling_draws_from_the_slips():
     rng = np.random.default_rng(0)
     drawn = [misspell("on", rng) for _ in range(4000)]

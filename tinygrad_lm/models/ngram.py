@@ -60,9 +60,9 @@ class NGram(LanguageModel):
 
     def _find(self, k, context, token):
         """The number of the (k+1)-gram `context token`, the context a k-gram by its number; −1 where it never occurred."""
-        key = context * len(self.tokenizer) + token
+        key = context * len(self.tokenizer) + token                   # below 0, and so nowhere, for a context that is −1
         at = np.minimum(np.searchsorted(self.keys[k], key), len(self.keys[k]) - 1)
-        return np.where((context >= 0) & (self.keys[k][at] == key), at, -1)
+        return np.where(self.keys[k][at] == key, at, -1)
 
 
 def log(p):
