@@ -17,8 +17,9 @@ import numpy as np
 
 from tinygrad_lm.models import NGram
 from tinygrad_lm.models.language_model import rank
-from tinygrad_lm.text.char import LetterTokenizer
-from tinygrad_lm.text.corpus import paragraphs, read_text, split, stories, translations
+from tinygrad_lm.text.letters import LetterTokenizer
+from tinygrad_lm.text.corpus import read_text
+from tinygrad_lm.text.stories import paragraphs, split, stories, translations
 from tinygrad_lm.text.noise import misspell_text
 from tinygrad_lm.text.spelling import learn_corrector, score
 from tinygrad_lm.train.report import BLUE, INK, ORANGE, panels, png

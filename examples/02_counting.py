@@ -17,8 +17,10 @@ import numpy as np
 
 from tinygrad_lm.models import NGram
 from tinygrad_lm.models.ngram import add_k, kneser_ney, maximum_likelihood
-from tinygrad_lm.text.char import CharTokenizer, LetterTokenizer
-from tinygrad_lm.text.corpus import paragraphs, read_text, split, stories
+from tinygrad_lm.text.char import CharTokenizer
+from tinygrad_lm.text.letters import LetterTokenizer
+from tinygrad_lm.text.corpus import read_text
+from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
 
 options = argparse.ArgumentParser()

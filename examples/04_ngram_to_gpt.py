@@ -17,8 +17,9 @@ import numpy as np
 from tinygrad_lm.models import GPT, FeedForward, FeedForwardConfig, GPTConfig, NGram
 from tinygrad_lm.models.network import NetworkModel
 from tinygrad_lm.text.batches import Windows
-from tinygrad_lm.text.char import LetterTokenizer
-from tinygrad_lm.text.corpus import paragraphs, read_text, split, stories
+from tinygrad_lm.text.letters import LetterTokenizer
+from tinygrad_lm.text.corpus import read_text
+from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
 from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
 from tinygrad_lm.train.run import Run

@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 
 from tinygrad_lm.models import NGram
 from tinygrad_lm.models.language_model import rank
-from tinygrad_lm.text import corpus
-from tinygrad_lm.text.char import LetterTokenizer
+from tinygrad_lm.text import stories
+from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.jamo import FINALS, INITIALS, VOWELS, compose, decompose, to_letters, to_syllables
 from tinygrad_lm.text.noise import KEYS, WORD, misspell, misspell_text, neighbours, slips
 from tinygrad_lm.text.spelling import Corrector, deletions, edit_distance, learn_corrector, score
@@ -101,7 +101,7 @@ def test_the_four_kinds_of_slip_are_equally_likely():
     """Of "ab": eight at first, but the swap of the last letter with nothing is none."""
     p = slips("ab")
     assert p["b"] == p["a"] == p["ba"] == pytest.approx(1 / 7)
-    assert p["qb"] == pytest.approx(1 / 4 / 7) and p["ag"] == pytest.approx(1 / 4 / 7)           # next to a: qwsz, to b: vghn
+    assert p["qb"] == pytest.approx(1 / 4 / 7) and p["ag"] == pytest.approx(1 / 4 / 7)          # next to a: qwsz, to b: vghn
     assert p["aab"] == p["abb"] == pytest.approx(0.5 / 7) and p["awb"] == pytest.approx(0.5 / 4 / 7)
     assert len(p) == 3 + 2 * 4 + 2 * 5
 
@@ -114,9 +114,9 @@ def test_misspelling_draws_from_the_slips():
     assert misspell("a", rng) == "a" and misspell("漢字", rng) == "漢字"
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(corpus.LANGUAGES))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(stories.LANGUAGES))
 def test_misspelt_text_keeps_its_words_apart(seed, language):
-    text = corpus.paragraphs(corpus.stories(language))[seed % 50]
+    text = stories.paragraphs(stories.stories(language))[seed % 50]
     noisy = misspell_text(text, np.random.default_rng(seed), rate=0.5)
     assert len(noisy.split()) == len(text.split()) and noisy == misspell_text(text, np.random.default_rng(seed), rate=0.5)
     assert misspell_text(text, np.random.default_rng(seed), rate=0) == text
@@ -153,7 +153,7 @@ def test_near_words_share_a_deletion(a, b, most):
         assert deletions(a, most) & deletions(b, most)
 
 
-@given(st.sampled_from(corpus.LANGUAGES), st.integers(0, 9999))
+@given(st.sampled_from(stories.LANGUAGES), st.integers(0, 9999))
 def test_a_word_with_one_slip_finds_the_word_meant(language, seed):
     corrector, words = trained(language)
     meant = words[seed % len(words)].lower()
@@ -164,7 +164,7 @@ def test_a_word_with_one_slip_finds_the_word_meant(language, seed):
 
 @cache
 def trained(language):
-    learned, _ = corpus.split(corpus.paragraphs(corpus.stories(language)))
+    learned, _ = stories.split(stories.paragraphs(stories.stories(language)))
     return learn_corrector(learned), [w for t in learned for w in WORD.findall(t)]
 
 
@@ -172,7 +172,7 @@ def trained(language):
 def test_it_mends_most_slips_and_spoils_next_to_nothing(language, mended):
     """On held-out text; a word that the stories have nowhere else cannot be mended. What it learned from it leaves
     alone."""
-    learned, held_out = corpus.split(corpus.paragraphs(corpus.stories(language)))
+    learned, held_out = stories.split(stories.paragraphs(stories.stories(language)))
     corrector, rng = trained(language)[0], np.random.default_rng(3)
     noisy = [misspell_text(t, rng, rate=0.1) for t in held_out]
     result, clean = score(corrector, held_out, noisy), score(corrector, held_out, held_out)
@@ -197,9 +197,9 @@ def test_what_stays_as_it_is():
 
 # ---- translations ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("language", corpus.LANGUAGES)
+@pytest.mark.parametrize("language", stories.LANGUAGES)
 def test_the_right_translation_comes_first(language):
-    items, texts = corpus.translations(language), corpus.paragraphs(corpus.stories(language))
+    items, texts = stories.translations(language), stories.paragraphs(stories.stories(language))
     tok = LetterTokenizer.from_text("".join(texts) + "".join(c for _, candidates in items for c in candidates))
     model = NGram(texts, tok, order=7)
     assert len(items) >= 10 and all(len(set(c)) == 4 for _, c in items)
@@ -210,36 +210,17 @@ def test_the_right_translation_comes_first(language):
 
 def test_the_stories():
     for language, letters in (("en", "[a-z]"), ("ko", "[가-힣]")):
-        texts = corpus.paragraphs(corpus.stories(language))
+        texts = stories.paragraphs(stories.stories(language))
         assert len(texts) > 100 and all(re.search(letters, t) for t in texts) and len(set(texts)) == len(texts)
     with pytest.raises(ValueError, match="en and ko, not in 'fr'"):
-        corpus.stories("fr")
+        stories.stories("fr")
     with pytest.raises(ValueError, match="not in 'fr'"):
-        corpus.translations("fr")
+        stories.translations("fr")
 
 
 def test_paragraphs_and_split():
-    assert corpus.paragraphs("a\nb\n\n \nc\n") == ["a\nb", "c"] and corpus.paragraphs("a\nb\n") == ["a", "b"]
-    learned, held_out = corpus.split([str(i) for i in range(25)])
+    assert stories.paragraphs("a\nb\n\n \nc\n") == ["a\nb", "c"] and stories.paragraphs("a\r\nb\r\n") == ["a", "b"]
+    learned, held_out = stories.split([str(i) for i in range(25)])
     assert held_out == ["9", "19"] and sorted(learned + held_out, key=int) == [str(i) for i in range(25)]
     with pytest.raises(ValueError, match="has 3 paragraphs"):
-        corpus.split(["a"] * 3)
-
-
-@pytest.mark.parametrize("data, message", [
-    ("안녕하세요\n세상".encode("cp949"), "byte 0 is 0xbe, in line 1.*probably CP949.*iconv -f CP949"),
-    ("one\ntwo café".encode("latin-1"), "byte 11 is 0xe9, in line 2.*probably WINDOWS-1252"),
-    ("hello".encode("utf-16"), "byte 0 is 0xff, in line 1.*probably UTF-16"),
-    ("한글\n".encode() + b"\xff\xfe", "byte 7 is 0xff, in line 2.*probably WINDOWS-1252"),
-    (b" \n\n", "is empty")])
-def test_files_that_cannot_be_read(tmp_path, data, message):
-    (tmp_path / "text").write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        corpus.read_text(tmp_path / "text")
-
-
-def test_files(tmp_path):
-    (tmp_path / "text").write_bytes(b"\xef\xbb\xbf" + "가\r\nb".encode())
-    assert corpus.read_text(tmp_path / "text") == "가\nb"
-    with pytest.raises(ValueError, match="cannot read .*nowhere: No such file"):
-        corpus.read_text(tmp_path / "nowhere")
+        stories.split(["a"] * 3)

@@ -282,8 +282,8 @@ def source_options(command):
 
 def source(text, language):
     """The paragraphs of the text that is meant."""
-    from .text import corpus
-    return corpus.paragraphs(corpus.stories(language) if text is None else corpus.read_text(text))
+    from .text import corpus, stories
+    return stories.paragraphs(stories.stories(language) if text is None else corpus.read_text(text))
 
 
 @commands.command()
@@ -303,8 +303,9 @@ def ngram(text, language, tokens, order, smoothing, k, length, temperature, seed
     from time import perf_counter
 
     from .models import ngram as n
-    from .text.char import CharTokenizer, LetterTokenizer
-    from .text.corpus import split
+    from .text.char import CharTokenizer
+    from .text.letters import LetterTokenizer
+    from .text.stories import split
     from .text.words import WordTokenizer
     everything = source(text, language)
     learned, held_out = split(everything)
@@ -331,8 +332,8 @@ def rank(sentences, text, language, model_path, order):
     with the package, and how often the right one comes first."""
     from .models.language_model import rank as by_probability
     from .models.ngram import NGram
-    from .text.char import LetterTokenizer
-    from .text.corpus import translations
+    from .text.letters import LetterTokenizer
+    from .text.stories import translations
     items = [(None, list(sentences))] if sentences else translations(language)
     if model_path is not None:
         from .models.network import load_network
@@ -361,7 +362,7 @@ def rank(sentences, text, language, model_path, order):
 @click.option("--seed", default=0, show_default=True, help="of the misspellings that the corrector is scored on")
 def correct(sentence, text, language, order, rate, seed):
     """Correct the spelling of a sentence. Without one: of held-out text that a seeded noise has misspelt, with the score."""
-    from .text.corpus import split
+    from .text.stories import split
     from .text.noise import misspell_text
     from .text.spelling import learn_corrector, score
     paragraphs = source(text, language)

@@ -71,9 +71,10 @@ def load_network(path):
     """The GPT of a checkpoint as a language model. Of names, ^ starts one and the end token ends it; of a text of many
     lines, a sentence stands between two newlines."""
     network, tokenizer, _ = load_model(path)
-    if "^" in tokenizer.chars:
+    chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
+    if "^" in chars:
         return NetworkModel(network, tokenizer, start=tokenizer.encode("^")[0])
-    if "\n" in tokenizer.chars:
+    if "\n" in chars:
         newline = tokenizer.encode("\n")[0]
         return NetworkModel(network, tokenizer, start=newline, end=newline)
     return NetworkModel(network, tokenizer)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
+from ..backend import array_module
 from ..nn import Embedding, Linear, Module
 from ..tensor import Tensor
 
@@ -52,8 +53,9 @@ class FeedForward(Module):
             raise ValueError(f"a FeedForward reads token ids of shape (batch, time), not {idx.shape}")
         B, T = idx.shape
         n = self.config.context
-        padded = np.pad(idx, ((0, 0), (n - 1, 0)), constant_values=PAD)               # (B, n − 1 + T)
-        past = np.lib.stride_tricks.sliding_window_view(padded, n, axis=1)            # (B, T, n)
+        xp = array_module(idx)
+        padded = xp.pad(idx, ((0, 0), (n - 1, 0)), constant_values=PAD)               # (B, n − 1 + T)
+        past = padded[:, xp.arange(T)[:, None] + xp.arange(n)]                        # (B, T, n)
         x = self.wte(past).reshape(B, T, n * self.config.n_embd)
         return self.head(self.hidden(x).tanh())
 

@@ -15,15 +15,16 @@ class NGram(LanguageModel):
 
         p(w | h) = own(hw) + back(h) p(w | h′),   and at the very end p(w) = 1/V
 
-    For an h that never occurred, own = 0 and back = 1. A text starts after n − 1 end tokens, and an end token ends it.
+    For an h that never occurred, own = 0 and back = 1. A text starts after n − 1 end tokens, and an end token ends it: the
+    tokenizer's, or `end`.
     """
 
-    def __init__(self, texts, tokenizer, *, order=5, smoothing=None):
+    def __init__(self, texts, tokenizer, *, order=5, smoothing=None, end=None):
         if order < 1:
             raise ValueError(f"order={order}: an n-gram has at least 1 token")
         self.tokenizer, self.order = tokenizer, order
-        self.start = self.end = tokenizer.end
-        grams = Grams([tokenizer.encode(t) for t in texts], order, len(tokenizer), tokenizer.end)
+        self.start = self.end = tokenizer.end if end is None else end
+        grams = Grams([tokenizer.encode(t) for t in texts], order, len(tokenizer), self.end)
         self.keys = grams.keys
         # What is not found has the index −1, which reads the last entry: own 0, back 1.
         tables = (smoothing or kneser_ney)(grams)

@@ -1,8 +1,6 @@
 """The simplest tokenizer: a character is a token."""
 import numpy as np
 
-from .jamo import to_letters, to_syllables
-
 SPECIAL = ("<pad>", "<end>")                    # ids 0 and 1; no text can produce them, only the ids themselves
 
 
@@ -43,20 +41,3 @@ class CharTokenizer:
     @classmethod
     def from_dict(cls, saved):
         return cls(saved["chars"])
-
-
-class LetterTokenizer(CharTokenizer):
-    """Characters, but of a Hangul syllable each letter (jamo): a small alphabet that spells every syllable there is."""
-
-    @classmethod
-    def from_text(cls, text):
-        return super().from_text(to_letters(text))
-
-    def encode(self, text):
-        return super().encode(to_letters(text))
-
-    def decode(self, ids):
-        return to_syllables(super().decode(ids))
-
-    def to_dict(self):
-        return {"kind": "letters", "chars": self.chars}

@@ -10,8 +10,8 @@ from itertools import combinations
 from math import log
 
 from ..models.ngram import NGram
-from .char import LetterTokenizer
 from .jamo import to_letters, to_syllables
+from .letters import LetterTokenizer
 from .noise import KEYS, WORD, slips as slips_of
 
 BEFORE, AFTER = 40, 6                   # letters of the text around a word that have a say
