@@ -14,22 +14,27 @@ from pathlib import Path
 
 import numpy as np
 
+from .card import SHARED, KernelError, check_arrays, check_size
+
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 GUARD = 4096                                           # bytes before and after each array, watched
-FLAGS = ("-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-w")
+# Frames and their order tell call sites apart: no jumps are merged or copied, no call replaces its caller's frame. What the
+# kernel does not use is thrown away, so that its shared memory alone is counted.
+FLAGS = ("-std=c++20", "-O1", "-gdwarf-4", "-fPIC", "-shared", "-w",
+         "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-thread-jumps",
+         "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
 # The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
 DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w ]+?)\s+(\w+)\[\];")
 LAUNCHER = """
-extern "C" int emulator_launch(const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
+extern "C" __attribute__((visibility("default"))) int emulator_static_shared() {
+    return emulator::static_shared().size - sizeof emulator::touched;
+}
+extern "C" __attribute__((visibility("default"))) int emulator_launch(const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
                                long long* counted) {
     return emulator::launch(%s, size, shared, codes, n, order, seed, text, counted);
 }
 """
-
-
-class KernelError(RuntimeError):
-    """What a kernel did that it must not do."""
 
 
 @functools.cache
@@ -78,37 +83,50 @@ class RawModule:
 
 
 class Kernel:
-    """One compiled kernel: kernel(grid, block, arguments, shared_mem=bytes)."""
-    max_dynamic_shared_size_bytes = 48 << 10
+    """One compiled kernel: kernel(grid, block, arguments, shared_mem=bytes). shared_size_bytes: its static shared memory."""
 
     def __init__(self, name, code, options):
         code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
         text = f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
-        self.name = name
-        self.run = ctypes.CDLL(str(compiled(text, options))).emulator_launch
+        self.name, self.library = name, compiled(text, options)
+        self.run = ctypes.CDLL(str(self.library)).emulator_launch
+        self.shared_size_bytes = ctypes.CDLL(str(self.library)).emulator_static_shared()
+        self.max_dynamic_shared_size_bytes = SHARED - self.shared_size_bytes
         self.counted = {}                              # of the last launch: how often threads came to a barrier, …
 
     def __call__(self, grid, block, arguments, *, shared_mem=0):
-        limit = self.max_dynamic_shared_size_bytes
-        if shared_mem > limit:
-            raise KernelError(f"{self.name}: {shared_mem} bytes of shared memory a block, and {limit} were allowed")
+        check_size(self, grid, block, shared_mem)
+        check_arrays(self.name, arguments)
         place = lambda a: (a.ctypes.data, a.nbytes)
         arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
         guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
         values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
-        codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
-                          for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
-        size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(512), np.zeros(3, np.int64)
+        types = [(g.array if g else v).dtype for g, v in zip(guarded, values)]
+        codes = np.array([[g is not None, t.itemsize, t.kind == "f", v.ctypes.data]
+                          for g, t, v in zip(guarded, types, values)], np.int64).reshape(-1, 4)
+        size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(2048), np.zeros(3, np.int64)
         pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
         failed = self.run(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text,
                           pointer(counted))
         self.counted = dict(zip(("barriers", "exchanges", "atomics"), counted.tolist()))
         if failed:
-            message = text.value.decode()
+            message = in_words(text.value.decode(), self.library)
             raise (TypeError if message.startswith(("argument", "the kernel takes")) else KernelError)(f"{self.name}: {message}")
         for i, g in enumerate(guarded):
             if g:
                 g.give_back(f"{self.name}: argument {i}")
+
+
+def in_words(message, library):
+    """The message with each "line 7{12ab 34cd }" told as "line 7 of device.cuh, called in line 3 of f", where addr2line is."""
+    def calls(site):
+        line, places = site.groups()
+        if not shutil.which("addr2line"):
+            return line
+        told = subprocess.run(["addr2line", "-s", "-i", "-e", library, *places.split()], capture_output=True, text=True).stdout
+        files = [place.split(" ")[0].rsplit(":", 1) for place in told.splitlines() if not place.startswith((HEADER.name, "?"))]
+        return ", called in ".join(f"line {number} of {file}" for file, number in files) or line
+    return re.sub(r"(line \d+)\{([^}]*)\}", calls, message)
 
 
 class Guarded:
@@ -141,9 +159,9 @@ def compiled(text, options):
     """The shared object of a text: from the cache on disk, or compiled into it, whole or not at all."""
     if not available():
         raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
-    folders = [o[2:] for o in options if o.startswith("-I")]
+    folders, defines = [o[2:] for o in options if o.startswith("-I")], [o for o in options if o.startswith("-D")]
     included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
-    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, FLAGS), text.encode(), *included])).hexdigest()[:32]
+    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, (*FLAGS, *defines, text)), *included])).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{getpass.getuser()}") / "kernels"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache / f"{key}.so"
@@ -151,7 +169,7 @@ def compiled(text, options):
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            command = [compiler(), *FLAGS, f"-I{HEADER.parent}",
+            command = [compiler(), *FLAGS, *defines, f"-I{HEADER.parent}",
                        *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
