@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 
+from . import traffic
 from .card import SHARED, KernelError, check_arrays, check_size
+from .traffic import trace
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 GUARD = 4096                                           # bytes before and after each array, watched
@@ -88,11 +90,13 @@ class Kernel:
     def __init__(self, name, code, options):
         code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
         text = f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
-        self.name, self.library = name, compiled(text, options)
-        self.run = ctypes.CDLL(str(self.library)).emulator_launch
-        self.shared_size_bytes = ctypes.CDLL(str(self.library)).emulator_static_shared()
+        self.name, self.text, self.options = name, text, options
+        self.shared_size_bytes = self.library().emulator_static_shared()
         self.max_dynamic_shared_size_bytes = SHARED - self.shared_size_bytes
         self.counted = {}                              # of the last launch: how often threads came to a barrier, …
+
+    def library(self, flags=FLAGS):
+        return loaded(compiled(self.text, self.options, flags))
 
     def __call__(self, grid, block, arguments, *, shared_mem=0):
         check_size(self, grid, block, shared_mem)
@@ -106,11 +110,14 @@ class Kernel:
                           for g, t, v in zip(guarded, types, values)], np.int64).reshape(-1, 4)
         size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(2048), np.zeros(3, np.int64)
         pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
-        failed = self.run(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text,
-                          pointer(counted))
+        library = self.library(FLAGS + traffic.FLAGS if traffic.tracing() else FLAGS)
+        spans = [(g.address, g.data.nbytes) if g else (0, 0) for g in guarded]
+        with traffic.recorded(self.name, library, spans) if traffic.tracing() else nullcontext():
+            failed = library.emulator_launch(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order],
+                                             ctypes.c_uint(_seed), text, pointer(counted))
         self.counted = dict(zip(("barriers", "exchanges", "atomics"), counted.tolist()))
         if failed:
-            message = in_words(text.value.decode(), self.library)
+            message = in_words(text.value.decode(), library._name)
             raise (TypeError if message.startswith(("argument", "the kernel takes")) else KernelError)(f"{self.name}: {message}")
         for i, g in enumerate(guarded):
             if g:
@@ -154,14 +161,17 @@ class Guarded:
             raise KernelError(f"{who}, shape {self.array.shape}, is read-only and was written")
 
 
+loaded = functools.cache(ctypes.CDLL)
+
+
 @functools.cache
-def compiled(text, options):
+def compiled(text, options, flags=FLAGS):
     """The shared object of a text: from the cache on disk, or compiled into it, whole or not at all."""
     if not available():
         raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
     folders, defines = [o[2:] for o in options if o.startswith("-I")], [o for o in options if o.startswith("-D")]
     included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
-    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, (*FLAGS, *defines, text)), *included])).hexdigest()[:32]
+    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, (*flags, *defines, text)), *included])).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{getpass.getuser()}") / "kernels"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache / f"{key}.so"
@@ -169,7 +179,7 @@ def compiled(text, options):
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            command = [compiler(), *FLAGS, *defines, f"-I{HEADER.parent}",
+            command = [compiler(), *flags, *defines, f"-I{HEADER.parent}",
                        *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

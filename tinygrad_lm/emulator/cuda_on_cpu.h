@@ -6,6 +6,9 @@
 // lane that is missing from an exchange, shared memory read before it is written (it starts as NaN), arguments of the wrong
 // size. This is for proof and for learning, not for speed.
 #pragma once
+#ifdef EMULATOR_TRACE
+#undef __SANITIZE_THREAD__                     // ThreadSanitizer is not there: traffic.h takes its calls
+#endif
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -122,6 +125,7 @@ struct Fiber {
     void* sp;
     State state;
     Site site;                                 // where it waits
+    int barriers;                              // how many it has come to
     unsigned mask;                             // for whom, in a warp
     const void* given;                         // what it brings to an exchange
     void* received;                            // where the gifts of all 32 lanes go
@@ -188,6 +192,7 @@ inline void wait(State state, int line) {
 // These two are never inlined: the innermost call is theirs, in the kernel's own text.
 __attribute__((noinline)) inline void barrier(int line) {
     counts[0]++;
+    fibers[current].barriers++;
     wait(AT_BARRIER, line);
 }
 
@@ -465,6 +470,11 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define __ballot_sync(mask, vote) emulator::ballot(mask, vote, __LINE__)
 #define __any_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) != 0)
 #define __all_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) == unsigned(mask))
+
+#define watch(name, value) ((void)0)           // see traffic.h
+#ifdef EMULATOR_TRACE
+#include "traffic.h"
+#endif
 
 template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = old + x; return old; }
 template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x > old) *p = x; return old; }
