@@ -84,13 +84,17 @@ class RawModule:
         return Kernel(name, self.code, self.options)
 
 
+def in_cpp(name, code):
+    """The text of a .cu file as C++ that launches its kernel `name`."""
+    code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
+    return f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
+
+
 class Kernel:
     """One compiled kernel: kernel(grid, block, arguments, shared_mem=bytes). shared_size_bytes: its static shared memory."""
 
     def __init__(self, name, code, options):
-        code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
-        text = f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
-        self.name, self.text, self.options = name, text, options
+        self.name, self.text, self.options = name, in_cpp(name, code), options
         self.shared_size_bytes = self.library().emulator_static_shared()
         self.max_dynamic_shared_size_bytes = SHARED - self.shared_size_bytes
         self.counted = {}                              # of the last launch: how often threads came to a barrier, …
