@@ -68,7 +68,7 @@ def machine(request):
     for tool in compiler, f"qemu-{name}":
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here")
-    return name, [compiler, *(flag for flag in emulator.FLAGS if flag != "-shared"), *["-DEMULATOR_PORTABLE"] * bool(portable)]
+    return name, [compiler, "-fno-thread-jumps", *(flag for flag in emulator.FLAGS if flag != "-shared"), *["-DEMULATOR_PORTABLE"] * bool(portable)]
 
 
 def build(machine, folder, kernel, code):

@@ -67,6 +67,8 @@ def test_a_tiled_product_reads_an_eighth_of_it_and_the_rest_from_shared_memory()
 
 @pytest.mark.parametrize("rows, cols", [(3, 64), (2, 1028)])             # a warp a row, a block a row
 def test_softmax_moves_what_its_file_says(rows, cols):
+    if "clang" in emulator.compiler():
+        pytest.skip("clang before 15 does not say when it copies a struct")
     x, dy, n = floats(rows, cols), floats(rows, cols, seed=1), rows * cols // 4                # packs of four, 16 bytes
     with emulator.trace() as launches:
         y, saved = softmax.softmax_kernel_forward(x)

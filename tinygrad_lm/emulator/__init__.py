@@ -20,10 +20,9 @@ from .traffic import trace
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 GUARD = 4096                                           # bytes before and after each array, watched
-# Frames and their order tell call sites apart: no jumps are merged or copied, no call replaces its caller's frame. What the
-# kernel does not use is thrown away, so that its shared memory alone is counted.
-FLAGS = ("-std=c++20", "-O1", "-gdwarf-4", "-fPIC", "-shared", "-w",
-         "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-thread-jumps",
+# Calls tell where threads wait: each keeps a frame of its own. What the kernel does not use is thrown away, so that its shared
+# memory alone is counted.
+FLAGS = ("-std=c++20", "-O1", "-gdwarf-4", "-fPIC", "-shared", "-w", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
          "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
 # The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
@@ -43,6 +42,14 @@ extern "C" __attribute__((visibility("default"))) int emulator_launch(const int*
 def compiler():
     """The C++ compiler, or None: $CXX, g++ or clang++."""
     return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))), None)
+
+
+@functools.cache
+def own_flags():
+    """What one compiler knows and the other does not. GCC: one call in the text stays one, not copied into branches before it.
+    clang: traffic.h hears of a read also where a write to the same place follows."""
+    is_clang = "clang" in subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout
+    return ("-mllvm", "-tsan-instrument-read-before-write=1") if is_clang else ("-fno-thread-jumps",)
 
 
 def available():
@@ -183,7 +190,7 @@ def compiled(text, options, flags=FLAGS):
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            command = [compiler(), *flags, *defines, f"-I{HEADER.parent}",
+            command = [compiler(), *own_flags(), *flags, *defines, f"-I{HEADER.parent}",
                        *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

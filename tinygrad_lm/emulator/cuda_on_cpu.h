@@ -26,7 +26,11 @@
 
 #define EMULATOR 1
 #define __global__
+#ifdef __clang__
+#define __device__ __attribute__((nomerge))    // the calls in two branches stay two
+#else
 #define __device__
+#endif
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline
@@ -190,7 +194,7 @@ inline void wait(State state, int line) {
 }
 
 // These two are never inlined: the innermost call is theirs, in the kernel's own text.
-__attribute__((noinline)) inline void barrier(int line) {
+__device__ __attribute__((noinline)) inline void barrier(int line) {
     counts[0]++;
     fibers[current].barriers++;
     wait(AT_BARRIER, line);
@@ -232,7 +236,7 @@ inline Text doing(int thread) {
 }
 
 // Lanes of a warp lay what they have on the table; when all of `mask` have, each takes the whole table home.
-__attribute__((noinline)) inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+__device__ __attribute__((noinline)) inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
     Fiber& f = fibers[current];
     counts[1]++;
     if (!(mask >> (current % 32) & 1)) {

@@ -52,6 +52,11 @@ extern "C" {
 SAW(1) SAW(2) SAW(4) SAW(8) SAW(16)
 UNCOUNTED void __tsan_read_range(void* p, size_t bytes) { emulator::saw(p, bytes, false); }
 UNCOUNTED void __tsan_write_range(void* p, size_t bytes) { emulator::saw(p, bytes, true); }
+UNCOUNTED void* __tsan_memcpy(void* to, const void* from, size_t bytes) {                    // clang from 15 on, for a float4
+    emulator::saw(from, bytes, false), emulator::saw(to, bytes, true);
+    return memcpy(to, from, bytes);
+}
+UNCOUNTED void* __tsan_memset(void* to, int value, size_t bytes) { return emulator::saw(to, bytes, true), memset(to, value, bytes); }
 UNCOUNTED void __tsan_func_entry(void*) {}
 UNCOUNTED void __tsan_func_exit() {}
 UNCOUNTED void __tsan_init() {}
