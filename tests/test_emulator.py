@@ -224,22 +224,25 @@ __global__ void f(float* y) {
     y[t] = x;
 }'''
 WAYS = {"other": "other(x)", "warp_sum": "warp_sum(x)", "block_sum": "block_sum(x, scratch)"}
-WAITS = r"block \(0, 0, 0\): thread \(0, 0, 0\) waits in line \d+ of {0}, called in line {1} of f, for lanes ffffffff of its warp, " \
-        r"and not all of them come: thread \({2}\) waits in line \d+ of {0}, called in line {3} of f, for lanes ffffffff of its warp$"
+LANES = "for lanes ffffffff of its warp"
+WAITS = r"block \(0, 0, 0\): thread \(0, 0, 0\) waits in line \d+ of {0}, called in line {1} of f, " + LANES + ", and not " \
+        r"all of them come: thread \({2}\) waits in line \d+ of {0}, called in line {3} of f, " + LANES + "$"
+BARRIER = r"waits at the barrier of line \d+ of device.cuh, called in line {} of f"
 MEETINGS = {                             # who goes one way, by which helper; the other way calls the same; what is said
     "half of each warp, __syncwarp": ("t % 32 < 16", "other", WAITS.format("f", 11, "0, 1, 0", 13)),
     "every second lane, a shuffle": ("t % 2", "warp_sum", WAITS.format("device.cuh", 13, "1, 0, 0", 11)),
-    "one lane of the second warp": ("t != 40", "warp_sum", r"thread \(8, 2, 0\) waits in line \d+ of device.cuh, called in line 13 of f"),
-    "half of the block, a barrier": ("t < 32", "block_sum", r"divergent barrier: thread \(0, 0, 0\) waits at the barrier of line \d+ of "
-                                     r"device.cuh, called in line 11 of f, thread \(0, 2, 0\) waits at the barrier of line \d+ of "
-                                     r"device.cuh, called in line 13 of f$"),
+    "one lane of the second warp": ("t != 40", "warp_sum",
+                                    r"thread \(8, 2, 0\) waits in line \d+ of device.cuh, called in line 13 of f"),
+    "half of the block, a barrier": ("t < 32", "block_sum", r"divergent barrier: thread \(0, 0, 0\) " + BARRIER.format(11) +
+                                     r", thread \(0, 2, 0\) " + BARRIER.format(13) + "$"),
     "nobody: all go one way": ("t >= 0", "block_sum", None),
     "a warp here, a warp there": ("t < 32", "warp_sum", None),
 }
 
 
 @pytest.mark.skipif(not shutil.which("addr2line"), reason="addr2line, which comes with g++, tells the calls by their lines")
-@pytest.mark.parametrize("who, options", [*((who, ()) for who in MEETINGS), *((who, PORTABLE) for who in list(MEETINGS)[::3])])
+@pytest.mark.parametrize("who, options", [*((who, ()) for who in MEETINGS),
+                                          *((who, PORTABLE) for who in list(MEETINGS)[::3])])
 def test_threads_that_call_a_helper_in_two_places_have_not_met(who, options):
     condition, way, said = MEETINGS[who]
     kernel = RawModule(code=PARTED % (condition, WAYS[way], WAYS[way]), options=OPTIONS + options).get_function("f")
@@ -253,7 +256,7 @@ def test_threads_that_call_a_helper_in_two_places_have_not_met(who, options):
 def test_without_addr2line_the_line_is_told(monkeypatch):
     monkeypatch.setattr(emulator.shutil, "which", lambda name: None)
     kernel = RawModule(code=PARTED % ("t % 2", "other(x)", "x"), options=OPTIONS).get_function("f")
-    with pytest.raises(KernelError, match=r"thread \(1, 0, 0\) waits in line 3, for lanes ffffffff of its warp, and not all of them come: "
+    with pytest.raises(KernelError, match=rf"thread \(1, 0, 0\) waits in line 3, {LANES}, and not all of them come: "
                                           r"thread \(0, 0, 0\) has returned"):
         kernel((1, 1, 1), (16, 4, 1), [poisoned(64)])
 

@@ -20,7 +20,8 @@ int main() {                                   // one launch of f(const float* x
     std::vector<float> in(rows * n), out(rows * n, NAN);
     take(in.data(), 4 * in.size());
     float *x = in.data(), *y = out.data();
-    long long codes[] = {1, 4, 1, (long long)&x, 1, 4, 1, (long long)&y, 0, 4, 0, (long long)&rows, 0, 4, 0, (long long)&n}, counted[3];
+    long long codes[] = {1, 4, 1, (long long)&x, 1, 4, 1, (long long)&y, 0, 4, 0, (long long)&rows, 0, 4, 0, (long long)&n};
+    long long counted[3];
     char text[2048];
     if (emulator_launch(size, shared, codes, 4, order, 3, text, counted)) return fprintf(stderr, "%s", text), 1;
     fwrite(y, 4, out.size(), stdout);
@@ -28,7 +29,7 @@ int main() {                                   // one launch of f(const float* x
 """
 TERMS = range(12)                              # more than the registers that a call leaves as they are
 HOLDS = """
-__global__ void f(const float* x, float* y, int rows, int n) {          // each thread holds numbers of its own through many barriers
+__global__ void f(const float* x, float* y, int rows, int n) {          // a thread holds its own through many barriers
     int t = threadIdx.x, at = blockIdx.x * n + t;
     float v = t < n ? x[at] : t;
     float %s;
@@ -68,7 +69,8 @@ def machine(request):
     for tool in compiler, f"qemu-{name}":
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here")
-    return name, [compiler, "-fno-thread-jumps", *(flag for flag in emulator.FLAGS if flag != "-shared"), *["-DEMULATOR_PORTABLE"] * bool(portable)]
+    flags = [flag for flag in emulator.FLAGS if flag != "-shared"]
+    return name, [compiler, "-fno-thread-jumps", *flags, *["-DEMULATOR_PORTABLE"] * bool(portable)]
 
 
 def build(machine, folder, kernel, code):

@@ -8,7 +8,10 @@ from tinygrad_lm.emulator import KernelError, RawModule, poisoned
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="no C++ compiler")
 
 NOTHING = "__global__ void f() {}"
-WHERE = "__global__ void f(int* at, int x, int y, int z) { if (blockIdx.x == x && blockIdx.y == y && blockIdx.z == z) at[threadIdx.z]++; }"
+WHERE = """
+__global__ void f(int* at, int x, int y, int z) {
+    if (blockIdx.x == x && blockIdx.y == y && blockIdx.z == z) at[threadIdx.z]++;
+}"""
 COPY = "__global__ void f(const float* x, float* y, int n) { for (int i = threadIdx.x; i < n; i += 32) y[i] = x[i]; }"
 STATIC = """
 __global__ void other(float* y) {                                       // another kernel's shared memory is not this one's
@@ -60,7 +63,8 @@ def test_more_blocks_or_threads_than_a_card_takes(what):
 
 
 def test_as_many_as_it_takes():
-    for grid, block in [((1, 65535, 1), (1, 1, 1)), ((1, 1, 65535), (1, 1, 1)), ((1, 1, 1), (16, 1, 64)), ((1, 1, 1), (1, 1024, 1))]:
+    one = 1, 1, 1
+    for grid, block in [((1, 65535, 1), one), ((1, 1, 65535), one), (one, (16, 1, 64)), (one, (1, 1024, 1))]:
         at = np.zeros(64, np.int32)
         kernel(WHERE)(grid, block, [at, *(np.int32(n - 1) for n in grid)])
         assert at.sum() == np.prod(block)                               # the last block ran, and once
@@ -85,10 +89,10 @@ def test_as_much_shared_memory_as_a_block_has():
 
 @pytest.mark.parametrize("static, dynamic, raised, said", [
     (48 * KIB + 4, 0, None, "49156 bytes of static shared memory, and a block has 49152"),
-    (4 * KIB, 44 * KIB + 4, None, "45060 bytes of dynamic shared memory a block, and 45056 were allowed .49152 less 4096 static ones"),
+    (4 * KIB, 44 * KIB + 4, None, "45060 bytes of dynamic shared memory a block, and 45056 were allowed .49152 less 4096"),
     (4 * KIB, 100 * KIB + 4, 100 * KIB, "102404 bytes of dynamic shared memory a block, and 102400 were allowed"),
-    (4 * KIB, 223 * KIB + 4, 224 * KIB, "4096 . 228356 bytes of static and dynamic shared memory, and the largest blocks, an H100's, have "
-                                        "232448"),
+    (4 * KIB, 223 * KIB + 4, 224 * KIB, "4096 . 228356 bytes of static and dynamic shared memory, and the largest blocks, "
+                                        "an H100's, have 232448"),
 ])
 def test_more_shared_memory_than_a_block_has(static, dynamic, raised, said):
     with pytest.raises(KernelError, match="f: " + said):
@@ -104,7 +108,8 @@ def floats(*shape):
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
-@pytest.mark.parametrize("x", [floats(4, 6)[:, 1:3], floats(16)[::2], floats(2, 4).T, floats(8)[::-1], np.broadcast_to(floats(1), 8)],
+@pytest.mark.parametrize("x", [floats(4, 6)[:, 1:3], floats(16)[::2], floats(2, 4).T, floats(8)[::-1],
+                               np.broadcast_to(floats(1), 8)],
                          ids=["columns", "every second", "transposed", "backward", "broadcast"])
 def test_arrays_with_gaps(x):
     with pytest.raises(KernelError, match="f: argument 0 has gaps: shape .*, strides .*: use ascontiguousarray"):
@@ -132,7 +137,8 @@ def test_a_number_of_python_is_one_of_8_bytes_as_with_cupy():
 def test_arrays_that_overlap():
     room = floats(12)
     for x, y in [(room[:8], room[4:]), (room[4:], room[:8]), (room, room[:8]), (room[2:6], room)]:
-        with pytest.raises(KernelError, match=f"f: arguments 0 and 1 share {4 * len(np.intersect1d(x, y))} bytes, and neither is the other"):
+        shared = 4 * len(np.intersect1d(x, y))
+        with pytest.raises(KernelError, match=f"f: arguments 0 and 1 share {shared} bytes, and neither is the other"):
             copied(x, y)
     assert np.array_equal(copied(room[:6], room[6:]), [0, 1, 2, 3, 4, 5])                    # beside each other
     assert np.array_equal(copied(room[:6], room[:6]), [0, 1, 2, 3, 4, 5])                    # one and the same, in place

@@ -100,7 +100,8 @@ def test_traces_nest_and_say_nothing_of_what_is_launched_outside():
         launch()
     launch()
     assert len(inner) == 1 and len(outer) == 2
-    assert inner[0].kernel == "f" and inner[0].arrays == (counts(2 * 512), counts(), counts(0, 64), counts())       # a given twice
+    assert inner[0].kernel == "f"
+    assert inner[0].arrays == (counts(2 * 512), counts(), counts(0, 64), counts())            # a was given twice
 
 
 def test_atomics_are_a_read_and_a_write_and_the_emulators_own_accesses_are_not_counted():
@@ -114,14 +115,19 @@ def test_atomics_are_a_read_and_a_write_and_the_emulators_own_accesses_are_not_c
         watch("wide", wide[threadIdx.x]);
     }"""
     with emulator.trace() as launches:
-        RawModule(code=code, options=OPTIONS).get_function("f")((2, 1, 1), (32, 1, 1), [np.zeros(1, np.float32), poisoned(32, np.float64)])
+        kernel = RawModule(code=code, options=OPTIONS).get_function("f")
+        kernel((2, 1, 1), (32, 1, 1), [np.zeros(1, np.float32), poisoned(32, np.float64)])
     seen = launches[0]
     assert seen.arrays == (counts(64, 64), counts(0, 64, each=8)) and seen.shared == counts(0, 64)
     assert len(seen.watched) == 64 and seen.held("wide", 1, block=1) == list(range(32)) and seen.held("wide", 0) == []
 
 
 def test_a_launch_that_fails_shows_what_its_threads_held():
-    code = """__global__ void f(float* y) { watch("t", threadIdx.x); if (threadIdx.x) __syncthreads(); y[threadIdx.x] = 1; }"""
+    code = """__global__ void f(float* y) {
+        watch("t", threadIdx.x);
+        if (threadIdx.x) __syncthreads();
+        y[threadIdx.x] = 1;
+    }"""
     kernel = RawModule(code=code).get_function("f")
     with emulator.trace() as launches, pytest.raises(emulator.KernelError, match="not all of them come"):
         kernel((1, 1, 1), (2, 1, 1), [poisoned(2)])

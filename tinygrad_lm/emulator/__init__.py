@@ -20,9 +20,10 @@ from .traffic import trace
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 GUARD = 4096                                           # bytes before and after each array, watched
-# Calls tell where threads wait: each keeps a frame of its own. What the kernel does not use is thrown away, so that its shared
-# memory alone is counted.
-FLAGS = ("-std=c++20", "-O1", "-gdwarf-4", "-fPIC", "-shared", "-w", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
+# Calls tell where threads wait: each keeps a frame of its own. What the kernel does not use is thrown away, so that its
+# shared memory alone is counted.
+FLAGS = ("-std=c++20", "-O1", "-gdwarf-4", "-fPIC", "-shared", "-w",
+         "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
          "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 ORDERS = {"forward": 0, "backward": 1, "shuffled": 2}
 # The one line that no C++ compiler reads as CUDA does: an array whose size the launch decides.
@@ -31,8 +32,9 @@ LAUNCHER = """
 extern "C" __attribute__((visibility("default"))) int emulator_static_shared() {
     return emulator::static_shared().size - sizeof emulator::touched;
 }
-extern "C" __attribute__((visibility("default"))) int emulator_launch(const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
-                               long long* counted) {
+extern "C" __attribute__((visibility("default")))
+int emulator_launch(const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
+                    long long* counted) {
     return emulator::launch(%s, size, shared, codes, n, order, seed, text, counted);
 }
 """
@@ -46,7 +48,7 @@ def compiler():
 
 @functools.cache
 def own_flags():
-    """What one compiler knows and the other does not. GCC: one call in the text stays one, not copied into branches before it.
+    """What one compiler knows and the other does not. GCC: one call in the text stays one, copied into no branch before it.
     clang: traffic.h hears of a read also where a write to the same place follows."""
     is_clang = "clang" in subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout
     return ("-mllvm", "-tsan-instrument-read-before-write=1") if is_clang else ("-fno-thread-jumps",)
@@ -136,13 +138,14 @@ class Kernel:
 
 
 def in_words(message, library):
-    """The message with each "line 7{12ab 34cd }" told as "line 7 of device.cuh, called in line 3 of f", where addr2line is."""
+    """The message with "line 7{12ab 34cd }" told as "line 7 of device.cuh, called in line 3 of f", if addr2line is there."""
     def calls(site):
         line, places = site.groups()
         if not shutil.which("addr2line"):
             return line
-        told = subprocess.run(["addr2line", "-s", "-i", "-e", library, *places.split()], capture_output=True, text=True).stdout
-        files = [place.split(" ")[0].rsplit(":", 1) for place in told.splitlines() if not place.startswith((HEADER.name, "?"))]
+        told = subprocess.run(["addr2line", "-sie", library, *places.split()], capture_output=True, text=True).stdout
+        told = [place.split(" (")[0].rsplit(":", 1) for place in told.splitlines()]
+        files = [(file, number) for file, number in told if file not in (HEADER.name, "??")]
         return ", called in ".join(f"line {number} of {file}" for file, number in files) or line
     return re.sub(r"(line \d+)\{([^}]*)\}", calls, message)
 
@@ -182,7 +185,8 @@ def compiled(text, options, flags=FLAGS):
         raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
     folders, defines = [o[2:] for o in options if o.startswith("-I")], [o for o in options if o.startswith("-D")]
     included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
-    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, (*flags, *defines, text)), *included])).hexdigest()[:32]
+    key = [*map(str.encode, (compiler(), *flags, *defines, text)), *included]
+    key = hashlib.sha256(b"\0".join(key)).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{getpass.getuser()}") / "kernels"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache / f"{key}.so"

@@ -30,23 +30,24 @@ def check_size(kernel, grid, block, dynamic):
     if static > SHARED:
         refuse(f"{static} bytes of static shared memory, and a block has {SHARED}: what is more must be dynamic")
     if dynamic > allowed:
-        refuse(f"{dynamic} bytes of dynamic shared memory a block, and {allowed} were allowed ({SHARED} less {static} static ones, "
-               "unless max_dynamic_shared_size_bytes is raised)")
+        refuse(f"{dynamic} bytes of dynamic shared memory a block, and {allowed} were allowed ({SHARED} less {static} "
+               "static ones, unless max_dynamic_shared_size_bytes is raised)")
     if static + dynamic > LARGEST:
-        refuse(f"{static} + {dynamic} bytes of static and dynamic shared memory, and the largest blocks, an H100's, have {LARGEST}")
+        refuse(f"{static} + {dynamic} bytes of static and dynamic shared memory, and the largest blocks, an H100's, have "
+               f"{LARGEST}")
 
 
 def check_arrays(name, arguments):
-    """A kernel is told where an array begins, and nothing of strides, of the order of bytes or of another that overlaps it."""
+    """A kernel is told where an array begins, and nothing of strides, the order of bytes or another that overlaps it."""
     arrays = [(i, a, a.__array_interface__["data"][0]) for i, a in enumerate(arguments) if isinstance(a, np.ndarray)]
     for i, a, _ in arrays:
         if not a.flags.c_contiguous:
             raise KernelError(f"{name}: argument {i} has gaps: shape {a.shape}, strides {a.strides}: use ascontiguousarray")
         if a.dtype.kind not in "biufc" or not a.dtype.isnative:
-            raise TypeError(f"{name}: argument {i} is of dtype {a.dtype.str!r}, which no kernel reads: numbers in the byte order of "
-                            "this machine, use astype")
+            raise TypeError(f"{name}: argument {i} is of dtype {a.dtype.str!r}, which no kernel reads: numbers in the byte "
+                            "order of this machine, use astype")
     for (i, a, start), (j, b, other) in combinations(arrays, 2):
         shared = min(start + a.nbytes, other + b.nbytes) - max(start, other)
         if shared > 0 and (start, a.nbytes) != (other, b.nbytes):
-            raise KernelError(f"{name}: arguments {i} and {j} share {shared} bytes, and neither is the other: shapes {a.shape} and "
-                              f"{b.shape}: copy one")
+            raise KernelError(f"{name}: arguments {i} and {j} share {shared} bytes, and neither is the other: shapes "
+                              f"{a.shape} and {b.shape}: copy one")

@@ -194,7 +194,7 @@ inline void wait(State state, int line) {
 }
 
 // These two are never inlined: the innermost call is theirs, in the kernel's own text.
-__device__ __attribute__((noinline)) inline void barrier(int line) {
+__device__ __noinline__ inline void barrier(int line) {
     counts[0]++;
     fibers[current].barriers++;
     wait(AT_BARRIER, line);
@@ -236,7 +236,7 @@ inline Text doing(int thread) {
 }
 
 // Lanes of a warp lay what they have on the table; when all of `mask` have, each takes the whole table home.
-__device__ __attribute__((noinline)) inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+__device__ __noinline__ inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
     Fiber& f = fibers[current];
     counts[1]++;
     if (!(mask >> (current % 32) & 1)) {
@@ -356,8 +356,8 @@ inline int find_static_shared(dl_phdr_info* info, size_t, void* data) {        /
     return ours;
 }
 
-// The loader tells where thread-local data lies once some of it was used. Not zero at first, as all shared memory is: so it lies
-// before that, whose size is the rest.
+// The loader tells where thread-local data lies once some of it was used. This is not zero at first, as shared memory is: so
+// it lies before that, and the rest is the kernel's.
 alignas(64) static thread_local volatile char touched[64] = {1};
 
 inline Range static_shared() {

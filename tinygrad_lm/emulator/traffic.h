@@ -1,5 +1,5 @@
-// Counts what a kernel reads and writes, access by access. -fsanitize=thread makes the compiler call __tsan_read4(place) before
-// a read of 4 bytes, and so on; here, in place of ThreadSanitizer, are functions that look up whose memory the place is.
+// Counts what a kernel reads and writes, access by access. -fsanitize=thread makes the compiler call __tsan_read4(place)
+// before a read of 4 bytes, and so on; here, in place of ThreadSanitizer, functions look up whose memory the place is.
 // At -O0 every access that stands in the text is made, once. Registers, that is a thread's own variables, count for nothing.
 #pragma once
 
@@ -21,7 +21,7 @@ static std::vector<Watched> watches;
 UNCOUNTED inline void saw(const volatile void* place, long long bytes, bool write) {
     const char* p = (const char*)place;
     const char* stack = (const char*)__builtin_frame_address(0);
-    if (quiet || stack < stacks || stack >= stacks + n_stacks * STACK) return;               // the emulator's own, not a thread's
+    if (quiet || stack < stacks || stack >= stacks + n_stacks * STACK) return;       // the emulator's, not a thread's
     auto inside = [p](const char* start, long long n) UNCOUNTED { return p >= start && p < start + n; };
     int i = 0;
     while (i < n_arrays && !inside(arrays[i].start, arrays[i].bytes)) i++;
@@ -52,11 +52,14 @@ extern "C" {
 SAW(1) SAW(2) SAW(4) SAW(8) SAW(16)
 UNCOUNTED void __tsan_read_range(void* p, size_t bytes) { emulator::saw(p, bytes, false); }
 UNCOUNTED void __tsan_write_range(void* p, size_t bytes) { emulator::saw(p, bytes, true); }
-UNCOUNTED void* __tsan_memcpy(void* to, const void* from, size_t bytes) {                    // clang from 15 on, for a float4
+UNCOUNTED void* __tsan_memcpy(void* to, const void* from, size_t bytes) {                    // clang's, for a float4
     emulator::saw(from, bytes, false), emulator::saw(to, bytes, true);
     return memcpy(to, from, bytes);
 }
-UNCOUNTED void* __tsan_memset(void* to, int value, size_t bytes) { return emulator::saw(to, bytes, true), memset(to, value, bytes); }
+UNCOUNTED void* __tsan_memset(void* to, int value, size_t bytes) {
+    emulator::saw(to, bytes, true);
+    return memset(to, value, bytes);
+}
 UNCOUNTED void __tsan_func_entry(void*) {}
 UNCOUNTED void __tsan_func_exit() {}
 UNCOUNTED void __tsan_init() {}

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 # Every access of the text is made and announced (traffic.h); ThreadSanitizer's own library, which would listen, is left out.
-FLAGS = ("-O0", "-DEMULATOR_TRACE", "-fsanitize=thread", "-nodefaultlibs", "-Wl,--no-as-needed", "-lstdc++", "-lm", "-lc", "-lgcc_s")
+FLAGS = ("-O0", "-DEMULATOR_TRACE", "-fsanitize=thread",
+         "-nodefaultlibs", "-Wl,--no-as-needed", "-lstdc++", "-lm", "-lc", "-lgcc_s")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def tracing():
 
 
 class _Watched(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("block", ctypes.c_longlong), ("thread", ctypes.c_int), ("barriers", ctypes.c_int),
-                ("value", ctypes.c_double)]
+    _fields_ = [("name", ctypes.c_char_p), ("block", ctypes.c_longlong), ("thread", ctypes.c_int),
+                ("barriers", ctypes.c_int), ("value", ctypes.c_double)]
 
 
 @contextmanager
