@@ -83,32 +83,45 @@ class Kernel:
 
     def __init__(self, name, code, options):
         code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
-        text = f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
-        self.name = name
-        self.run = ctypes.CDLL(str(compiled(text, options))).emulator_launch
+        text = f'#include "{HEADER.name}"\nnamespace {{\n#line 1 "{name}"\n{code}\n}}' + LAUNCHER % name
+        self.name, self.text, self.options = name, text, options
+        compiled(text, options, _flags)                # what does not compile is said here, as CuPy does
         self.counted = {}                              # of the last launch: how often threads came to a barrier, …
 
     def __call__(self, grid, block, arguments, *, shared_mem=0):
         limit = self.max_dynamic_shared_size_bytes
         if shared_mem > limit:
             raise KernelError(f"{self.name}: {shared_mem} bytes of shared memory a block, and {limit} were allowed")
-        place = lambda a: (a.ctypes.data, a.nbytes)
-        arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
-        guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
-        values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
-        codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
-                          for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
-        size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(512), np.zeros(3, np.int64)
-        pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
-        failed = self.run(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text,
-                          pointer(counted))
+        message, counted = _run(self, np.array([*grid, *block], np.int32), arguments, shared_mem)
         self.counted = dict(zip(("barriers", "exchanges", "atomics"), counted.tolist()))
-        if failed:
-            message = text.value.decode()
+        if message:
             raise (TypeError if message.startswith(("argument", "the kernel takes")) else KernelError)(f"{self.name}: {message}")
+
+
+def place(array):
+    """Two arguments are one array where they are the same bytes."""
+    return array.ctypes.data, array.nbytes
+
+
+def in_this_process(kernel, size, arguments, shared):
+    """One launch: (what went wrong or "", what was counted (3,)). size (6,): blocks and threads."""
+    arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
+    guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
+    values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
+    codes = np.array([[g is not None, a.dtype.itemsize, a.dtype.kind == "f", v.ctypes.data]
+                      for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
+    text, counted = ctypes.create_string_buffer(512), np.zeros(3, np.int64)
+    pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
+    run = ctypes.CDLL(str(compiled(kernel.text, kernel.options))).emulator_launch
+    failed = run(pointer(size), shared, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text, pointer(counted))
+    if not failed:
         for i, g in enumerate(guarded):
             if g:
-                g.give_back(f"{self.name}: argument {i}")
+                g.give_back(f"{kernel.name}: argument {i}")
+    return text.value.decode() if failed else "", counted
+
+
+_flags, _run = FLAGS, in_this_process                  # what kernels are compiled with and who runs them (sanitize.py: others)
 
 
 class Guarded:
@@ -137,13 +150,13 @@ class Guarded:
 
 
 @functools.cache
-def compiled(text, options):
+def compiled(text, options, flags=FLAGS):
     """The shared object of a text: from the cache on disk, or compiled into it, whole or not at all."""
     if not available():
         raise KernelError("there is no C++ compiler here: kernels run on NumPy arrays with g++ or clang++, or name one in $CXX")
     folders = [o[2:] for o in options if o.startswith("-I")]
     included = [p.read_bytes() for folder in (HEADER.parent, *folders) for p in sorted(Path(folder).glob("*.*h"))]
-    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, FLAGS), text.encode(), *included])).hexdigest()[:32]
+    key = hashlib.sha256(b"\0".join([compiler().encode(), *map(str.encode, flags), text.encode(), *included])).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"tinygrad_lm-{getpass.getuser()}") / "kernels"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache / f"{key}.so"
@@ -151,7 +164,7 @@ def compiled(text, options):
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            command = [compiler(), *FLAGS, f"-I{HEADER.parent}",
+            command = [compiler(), *flags, f"-I{HEADER.parent}",
                        *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

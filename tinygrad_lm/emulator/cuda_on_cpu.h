@@ -18,6 +18,7 @@
 #include <vector>
 #include <sys/mman.h>
 #include <link.h>
+#include "sanitizers.h"
 
 #define EMULATOR 1
 #define __global__
@@ -28,7 +29,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define __shared__ static thread_local         // the only thread-local data here: all of it lies in one place, to be poisoned
+#define __shared__ SHARED_MEMORY               // the only thread-local data here: all of it lies in one place, to be poisoned
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct float2 { float x, y; };
@@ -118,10 +119,22 @@ template <typename... A> void fail(const char* format, A... a) {
     error_set = 1;
 }
 
-inline void wait(State state, int line) {
+inline void count(int what) {
+    sanitizer::Ours ours;
+    counts[what]++;
+}
+
+inline Fiber& wait_where(State state, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     f.state = state;
     f.line = line;
+    return f;
+}
+
+inline void wait(State state, int line) {
+    Fiber& f = wait_where(state, line);
+    sanitizer::to_scheduler();
     emulator_switch(&f.sp, scheduler);
 }
 
@@ -131,15 +144,17 @@ inline void entry() {
 }
 
 // Lanes of a warp lay what they have on the table; when all of `mask` have, each takes the whole table home.
-inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+inline bool lay(unsigned mask, const void* given, void* received, size_t size, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     counts[1]++;
-    if (!(mask >> (current % 32) & 1)) {
-        fail("line %d: thread %d is not in the mask %08x of its own exchange", line, current, mask);
-        return wait(RETURNED, line);
-    }
     f.mask = mask, f.given = given, f.received = received, f.size = size;
-    wait(IN_WARP, line);
+    bool mine = mask >> (current % 32) & 1;
+    if (!mine) fail("line %d: thread %d is not in the mask %08x of its own exchange", line, current, mask);
+    return mine;
+}
+inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+    wait(lay(mask, given, received, size, line) ? IN_WARP : RETURNED, line);
 }
 
 // All lanes of some mask have come: hand out. Returns whether anybody was served.
@@ -166,7 +181,10 @@ inline bool serve_warps(int threads) {
                 else memset(table + from * size, 0xff, size);                  // nobody's: NaN
             }
         }
-        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) fibers[warp + lane].state = READY;
+        std::vector<int> lanes;
+        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) lanes.push_back(warp + lane);
+        for (int u : lanes) fibers[u].state = READY;
+        if (!size) sanitizer::meet(lanes);                                     // __syncwarp; a shuffle orders no memory
         served = true;
     }
     return served;
@@ -184,7 +202,9 @@ inline bool open_barrier(int threads) {
         }
     }
     if (waiting != threads) return false;
-    for (int t = 0; t < threads; t++) fibers[t].state = READY;
+    std::vector<int> all(threads);
+    for (int t = 0; t < threads; t++) fibers[all[t] = t].state = READY;
+    sanitizer::meet(all);
     return true;
 }
 
@@ -219,7 +239,9 @@ inline void run_block(int threads, int order, unsigned& seed) {
             if (fibers[t].state != READY) continue;
             current = t;
             place(t);
-            emulator_switch(&scheduler, fibers[t].sp);
+            void* sp = fibers[t].sp;
+            sanitizer::to_thread(t);
+            emulator_switch(&scheduler, sp);
             progress = true;
             if (error_set) return;
         }
@@ -231,7 +253,7 @@ inline void run_block(int threads, int order, unsigned& seed) {
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
-constexpr int CANARY = 64;
+constexpr int CANARY = sanitizer::ON ? 0 : 64;    // a sanitizer watches the end itself
 
 struct Range { const void* inside; char* start; size_t size; };
 
@@ -261,6 +283,32 @@ inline void poison_shared() {
 }
 
 inline void* dynamic() { return dynamic_shared; }
+
+// Stacks for so many fibers: last block's where they will do, but a sanitizer remembers who wrote there.
+inline void make_stacks(int threads) {
+    if (n_stacks >= size_t(threads) && !sanitizer::ON) return;
+    if (stacks) munmap(stacks, n_stacks * STACK);
+    stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    n_stacks = threads;
+}
+
+inline void one_block(int threads, int order, unsigned& seed) {
+    sanitizer::Ours ours;
+    make_stacks(threads);
+    void* room = nullptr;
+    if (posix_memalign(&room, 64, shared_bytes + CANARY)) return fail("no memory for %d shared bytes", shared_bytes);
+    dynamic_shared = static_cast<char*>(room);
+    poison_shared();
+    if (!sanitizer::begin_block(threads, blockIdx.x, blockIdx.y, blockIdx.z))
+        return fail("ThreadSanitizer tells %d threads apart, and the launch has more: make it smaller", sanitizer::MOST);
+    run_block(threads, order, seed);
+    for (int k = 0; k < CANARY && !error_set; k++)
+        if (dynamic_shared[shared_bytes + k] != 0x5a)
+            fail("block (%u, %u, %u) wrote past its %d bytes of dynamic shared memory", blockIdx.x, blockIdx.y, blockIdx.z,
+                 shared_bytes);
+    free(room);
+}
 
 // ---- the launch -----------------------------------------------------------------------------------------------------
 
@@ -296,32 +344,24 @@ void run(void (*f)(A...), const int* size, int shared, const long long* codes, i
     int threads = size[3] * size[4] * size[5], blocks = size[0] * size[1] * size[2];
     if (threads < 1 || threads > 1024) return fail("a block has 1 to 1024 threads, not %d", threads);
     if (fibers.size() < size_t(threads)) fibers.resize(threads);
-    if (n_stacks < size_t(threads)) {
-        if (stacks) munmap(stacks, n_stacks * STACK);
-        stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        n_stacks = threads;
-    }
     shared_bytes = shared;
-    dynamic_shared = static_cast<char*>(aligned_alloc(64, (shared + CANARY + 63) / 64 * 64));
     for (int i = 0; i < blocks && !error_set; i++) {
         int b = order == 1 ? blocks - 1 - i : i;
         blockIdx = {unsigned(b) % gridDim.x, unsigned(b) / gridDim.x % gridDim.y, unsigned(b) / (gridDim.x * gridDim.y)};
-        poison_shared();
-        run_block(threads, order, seed);
-        for (int k = 0; k < CANARY && !error_set; k++)
-            if (dynamic_shared[shared + k] != 0x5a)
-                fail("block (%u, %u, %u) wrote past its %d bytes of dynamic shared memory", blockIdx.x, blockIdx.y, blockIdx.z,
-                     shared);
+        sanitizer::apart([&] { one_block(threads, order, seed); });
     }
-    free(dynamic_shared);
 }
 
 template <typename... A>
 int launch(void (*f)(A...), const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
            long long* counted) {
+    sanitizer::Ours ours;
     message = text;
     error_set = 0;
+    sanitizer::at_the_end([](int) {
+        fprintf(stderr, "emulator: block (%u, %u, %u), thread %d\n", blockIdx.x, blockIdx.y, blockIdx.z, current);
+        _exit(1);
+    });
     memset(counts, 0, sizeof counts);
     run(f, size, shared, codes, n, order, seed, std::index_sequence_for<A...>{});
     memcpy(counted, counts, sizeof counts);
@@ -347,7 +387,7 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 
 // ---- what CUDA calls them -------------------------------------------------------------------------------------------
 
-#define __syncthreads() (emulator::counts[0]++, emulator::wait(emulator::AT_BARRIER, __LINE__))
+#define __syncthreads() (emulator::count(0), emulator::wait(emulator::AT_BARRIER, __LINE__))
 #define EMULATOR_MASK(first, ...) first
 #define __syncwarp(...) emulator::exchange(EMULATOR_MASK(__VA_ARGS__ __VA_OPT__(,) 0xffffffffu), nullptr, nullptr, 0, __LINE__)
 #define EMULATOR_LANE (emulator::current % 32)
@@ -359,15 +399,19 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define __any_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) != 0)
 #define __all_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) == unsigned(mask))
 
-template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = old + x; return old; }
-template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x > old) *p = x; return old; }
-template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x < old) *p = x; return old; }
-template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = x; return old; }
-template <typename T> T atomicCAS(T* p, std::common_type_t<T> compare, std::common_type_t<T> x) {
-    emulator::counts[2]++;
-    T old = *p;
-    if (old == compare) *p = x;
+template <typename T, typename F> T emulator_atomic(T* p, F next) {          // *p = next(*p), at once
+    emulator::count(2);
+    T old, x;
+    __atomic_load(p, &old, __ATOMIC_RELAXED);
+    do x = next(old); while (!__atomic_compare_exchange(p, &old, &x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return old;
+}
+template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return T(old + x); }); }
+template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x > old ? x : old; }); }
+template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x < old ? x : old; }); }
+template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T) { return x; }); }
+template <typename T> T atomicCAS(T* p, std::common_type_t<T> compare, std::common_type_t<T> x) {
+    return emulator_atomic(p, [=](T old) { return old == compare ? x : old; });
 }
 
 inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
@@ -382,7 +426,7 @@ inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline void __threadfence() {}
+inline void __threadfence() { sanitizer::meet_at_fence(); }
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T min(T a, std::common_type_t<T> b) { return b < a ? b : a; }
 template <typename T> T max(T a, std::common_type_t<T> b) { return a < b ? b : a; }
