@@ -66,8 +66,8 @@ def cross_entropy():
 
 
 def embeddings():
-    dy, = draws((2, 20, 33))
-    yield embedding.embedding_kernel_backward(dy, 4, np.arange(40).reshape(2, 20) % 3),
+    dy, = draws((5, 9))
+    yield embedding.embedding_kernel_backward(dy, 4, np.array([1, 3, 1, 1, 3])),
 
 
 def dropped():
@@ -104,7 +104,7 @@ def attention_mma():
 FILES = {softmax: "softmax.cu", masked_softmax: "softmax.cu", norms: "norm.cu", gelu: "activation.cu",
          cross_entropy: "cross_entropy.cu", embeddings: "embedding.cu", dropped: "dropout.cu", adamw: "adamw.cu",
          attention: "attention.cu", qkv_attention: "attention.cu", attention_mma: "attention_mma.cu"}
-QUICK = (cross_entropy,)                                                 # by default; the others are slow to compile
+QUICK = (embeddings,)                                                     # by default; the others are slow to compile
 
 
 def test_no_file_is_forgotten():
@@ -150,7 +150,7 @@ def barriers():
 
 @needs["thread"]
 @pytest.mark.slow
-@pytest.mark.parametrize("file, i, span", barriers())
+@pytest.mark.parametrize("file, i, span", list(barriers()))
 def test_every_barrier_is_missed(file, i, span, tmp_path):
     text = (kernels.FOLDER / file).read_text(encoding="utf-8")
     with sanitized("thread"), planted(tmp_path, file, text, text[:span[0]] + ";" + text[span[1]:]):
@@ -200,7 +200,12 @@ PLANTED = {                                    # sanitizer, kernel, what stands 
 }
 
 
-@pytest.mark.parametrize("bug", [pytest.param(bug, marks=needs[PLANTED[bug][0]]) for bug in PLANTED])
+RARER = ("a shuffle in the place of __syncwarp", "an atomic addition and one that is none", "a row of a static array too short",
+         "a write before the start", "a read past dynamic shared memory", "a pack that is misaligned")
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, marks=[needs[PLANTED[bug][0]], *[pytest.mark.slow] * (bug in RARER)])
+                                 for bug in PLANTED])
 def test_planted_bugs_are_named(bug):
     kind, kernel, there, instead, said = PLANTED[bug]
     assert there in kernel
@@ -218,6 +223,7 @@ def test_too_little_dynamic_shared_memory_is_named():
 
 
 @needs["thread"]
+@pytest.mark.slow
 def test_fences_and_atomics_let_the_last_block_add_up():
     """The one way in which blocks may wait for each other's numbers is no race; without the fence it is."""
     code = """__global__ void f(const float* x, float* parts, int* done, float* y) {
@@ -249,17 +255,20 @@ def test_fences_and_atomics_let_the_last_block_add_up():
 @both
 def test_a_launch_is_the_emulators_own(kind):
     """Counts, read-only arrays, an array given twice, and what the emulator itself refuses: as without a sanitizer."""
-    code = "__global__ void f(const float* x, const float* z, float* y) { y[threadIdx.x] = x[0] + z[0]; __syncthreads(); }"
-    x, y = np.ones(1, np.float32), np.zeros(4, np.float32)
+    code = """__global__ void f(const float* x, const float* z, float* y) {
+        y[4 * blockIdx.x + threadIdx.x] = x[0] + z[0];
+        __syncthreads();
+    }"""
+    x, y = np.ones(1, np.float32), np.zeros(8004, np.float32)
     x.flags.writeable = False
     with sanitized(kind):
         kernel = RawModule(code=code).get_function("f")
         kernel((1, 1, 1), (4, 1, 1), [x, x, y])
-        assert (y == 2).all() and kernel.counted == {"barriers": 4, "exchanges": 0, "atomics": 0}
+        assert (y[:4] == 2).all() and not y[4:].any() and kernel.counted == {"barriers": 4, "exchanges": 0, "atomics": 0}
         with pytest.raises(TypeError, match="argument 1: the kernel reads an array, floating of 4 bytes"):
             kernel((1, 1, 1), (4, 1, 1), [x, np.ones(1), y])
         if kind == "thread":
-            with pytest.raises(KernelError, match="tells 8000 threads apart"):
+            with pytest.raises(KernelError, match="tells 8000 threads apart, and 2001 blocks of 4 are more"):
                 kernel((2001, 1, 1), (4, 1, 1), [x, x, y])
 
 

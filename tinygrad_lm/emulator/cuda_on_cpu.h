@@ -300,8 +300,7 @@ inline void one_block(int threads, int order, unsigned& seed) {
     if (posix_memalign(&room, 64, shared_bytes + CANARY)) return fail("no memory for %d shared bytes", shared_bytes);
     dynamic_shared = static_cast<char*>(room);
     poison_shared();
-    if (!sanitizer::begin_block(threads, blockIdx.x, blockIdx.y, blockIdx.z))
-        return fail("ThreadSanitizer tells %d threads apart, and the launch has more: make it smaller", sanitizer::MOST);
+    sanitizer::begin_block(threads, blockIdx.x, blockIdx.y, blockIdx.z);
     run_block(threads, order, seed);
     for (int k = 0; k < CANARY && !error_set; k++)
         if (dynamic_shared[shared_bytes + k] != 0x5a)
@@ -343,6 +342,8 @@ void run(void (*f)(A...), const int* size, int shared, const long long* codes, i
     blockDim = {unsigned(size[3]), unsigned(size[4]), unsigned(size[5])};
     int threads = size[3] * size[4] * size[5], blocks = size[0] * size[1] * size[2];
     if (threads < 1 || threads > 1024) return fail("a block has 1 to 1024 threads, not %d", threads);
+    if ((long long)threads * blocks > sanitizer::MOST)
+        return fail("ThreadSanitizer tells %d threads apart, and %d blocks of %d are more: launch fewer", sanitizer::MOST, blocks, threads);
     if (fibers.size() < size_t(threads)) fibers.resize(threads);
     shared_bytes = shared;
     for (int i = 0; i < blocks && !error_set; i++) {

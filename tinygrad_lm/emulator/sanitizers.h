@@ -26,8 +26,8 @@
 #endif
 
 #ifdef __SANITIZE_THREAD__
+#include <pthread.h>
 #include <sanitizer/tsan_interface.h>
-#include <thread>
 #include <vector>
 
 extern "C" {
@@ -52,12 +52,10 @@ struct Ours {
 static void* scheduler;                        // who switches
 static void** fibers;                          // thread t of the block
 static char* met;                              // [t]: what all have done who met where t was the first
-static int made;                               // fibers so far. None is destroyed: another would be taken for the same thread
-constexpr int MOST = 8000;                     // that ThreadSanitizer can tell apart
+constexpr int MOST = 8000;                     // threads of all blocks that ThreadSanitizer can tell apart
 
-// Whether so many can be told apart still.
-inline bool begin_block(int threads, unsigned x, unsigned y, unsigned z) {
-    if ((made += threads) > MOST) return false;
+// No fiber is ever destroyed: the next one would be taken for the same thread.
+inline void begin_block(int threads, unsigned x, unsigned y, unsigned z) {
     scheduler = __tsan_get_current_fiber();
     met = new char[threads], fibers = new void*[threads];                      // of this block, kept: its addresses are its own
     for (int t = 0; t < threads; t++) {
@@ -65,7 +63,6 @@ inline bool begin_block(int threads, unsigned x, unsigned y, unsigned z) {
         snprintf(name, sizeof name, "block (%u, %u, %u), thread %d", x, y, z, t);
         __tsan_set_fiber_name(fibers[t] = __tsan_create_fiber(0), name);
     }
-    return true;
 }
 
 // Just before stacks are switched. That one runs after the other orders nothing.
@@ -86,9 +83,10 @@ inline void at_the_end(void (*)(int)) {}       // the report has the fibers' nam
 
 // A block runs in a thread of its own, whose end orders nothing: so no block comes before another.
 template <typename F> void apart(F run_block) {
-    std::thread block(run_block);
+    pthread_t block;
+    pthread_create(&block, nullptr, [](void* f) -> void* { (*static_cast<F*>(f))(); return nullptr; }, &run_block);
     AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
-    block.join();
+    pthread_join(block, nullptr);
     AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
 }
 
@@ -104,8 +102,8 @@ constexpr bool ON = true;
 constexpr bool ON = false;
 #endif
 struct Ours {};
-constexpr int MOST = 0;
-inline bool begin_block(int, unsigned, unsigned, unsigned) { return true; }
+constexpr int MOST = 0x7fffffff;
+inline void begin_block(int, unsigned, unsigned, unsigned) {}
 inline void to_thread(int) {}
 inline void to_scheduler() {}
 template <typename Threads> void meet(const Threads&) {}
