@@ -112,8 +112,9 @@ def in_this_process(kernel, size, arguments, shared):
                       for g, a, v in zip(guarded, arguments, values)], np.int64).reshape(-1, 4)
     text, counted = ctypes.create_string_buffer(512), np.zeros(3, np.int64)
     pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
-    run = ctypes.CDLL(str(compiled(kernel.text, kernel.options))).emulator_launch
-    failed = run(pointer(size), shared, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text, pointer(counted))
+    run = ctypes.CDLL(str(compiled(kernel.text, kernel.options, FLAGS))).emulator_launch
+    failed = run(pointer(size), shared, pointer(codes), len(codes), ORDERS[_order], ctypes.c_uint(_seed), text,
+                 pointer(counted))
     if not failed:
         for i, g in enumerate(guarded):
             if g:
@@ -121,7 +122,7 @@ def in_this_process(kernel, size, arguments, shared):
     return text.value.decode() if failed else "", counted
 
 
-_flags, _run = FLAGS, in_this_process                  # what kernels are compiled with and who runs them (sanitize.py: others)
+_flags, _run = FLAGS, in_this_process                  # how kernels are compiled, and who runs them: or sanitize.py's
 
 
 class Guarded:

@@ -29,7 +29,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define __shared__ SHARED_MEMORY               // the only thread-local data here: all of it lies in one place, to be poisoned
+#define __shared__ SHARED_MEMORY               // the only thread-local data here: all lies in one place, to be poisoned
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct float2 { float x, y; };
@@ -343,7 +343,8 @@ void run(void (*f)(A...), const int* size, int shared, const long long* codes, i
     int threads = size[3] * size[4] * size[5], blocks = size[0] * size[1] * size[2];
     if (threads < 1 || threads > 1024) return fail("a block has 1 to 1024 threads, not %d", threads);
     if ((long long)threads * blocks > sanitizer::MOST)
-        return fail("ThreadSanitizer tells %d threads apart, and %d blocks of %d are more: launch fewer", sanitizer::MOST, blocks, threads);
+        return fail("ThreadSanitizer tells %d threads apart, and %d blocks of %d are more: launch fewer", sanitizer::MOST,
+                    blocks, threads);
     if (fibers.size() < size_t(threads)) fibers.resize(threads);
     shared_bytes = shared;
     for (int i = 0; i < blocks && !error_set; i++) {

@@ -55,7 +55,7 @@ def why_not(kind):
     try:
         process(kind)
     except KernelError as error:
-        return f"{NAMES[kind]} is not to be had here: {error}"
+        return f"{NAMES[kind]} is not to be had here: {str(error)[:400]}"
 
 
 @cache
@@ -64,7 +64,8 @@ def process(kind):
     not start, it may without the randomisation of addresses (setarch -R)."""
     flags = tuple(f for f in FLAGS if f not in ("-fPIC", "-shared")) + SANITIZERS[kind]
     program = str(compiled(PROCESS.read_text(encoding="utf-8"), (), flags))
-    for command in [program], [shutil.which("setarch") or program, "-R", program]:
+    setarch = shutil.which("setarch")
+    for command in [program], *([[setarch, "-R", program]] if setarch else []):
         done = subprocess.run(command, capture_output=True, text=True)
         if not done.returncode:
             return command
@@ -89,12 +90,12 @@ def in_its_own_process(kind, kernel, size, arguments, shared):
     if done.returncode:
         named = {b: f"argument {i}, shape {a.shape}" for i, (a, b) in reversed([*enumerate(zip(arguments, buffers))])}
         return sentence(kind, kernel, done.stderr.decode(errors="replace"), named, shared), np.zeros(3, np.int64)
-    message, counted, rest = done.stdout[:512].rstrip(b"\0"), np.frombuffer(done.stdout[512:536], np.int64), done.stdout[536:]
+    message, counted, rest = done.stdout[:512].rstrip(b"\0"), done.stdout[512:536], done.stdout[536:]
     for a in arrays:
         if a.flags.writeable and not message:
             a.reshape(-1).view(np.uint8)[...] = np.frombuffer(rest[:a.nbytes], np.uint8)
         rest = rest[a.nbytes:]
-    return message.decode(), counted
+    return message.decode(), np.frombuffer(counted, np.int64)
 
 
 # ---- reports --------------------------------------------------------------------------------------------------------
@@ -107,8 +108,8 @@ def sentence(kind, kernel, report, named, shared):
     return f"{NAMES[kind]}: {summary or 'it ended with a report'}\n\n" + "\n".join(lines[:LINES])
 
 
-ACCESS = re.compile(r"^  (Previous )?((?:atomic )?(?:read|write)) of size (\d+) at \w+ by (?:thread )?(.+?):\n((?:    .*\n)+)",
-                    re.M | re.I)
+ACCESS = re.compile(r"^  (?:Previous )?((?:atomic )?(?:read|write)) of size (\d+) at \w+ by (?:thread )?(.+?):\n"
+                    r"((?:    .*\n)+)", re.M | re.I)
 
 
 def race(kernel, report):
@@ -116,10 +117,11 @@ def race(kernel, report):
     if "data race" not in report or len(accesses) < 2:
         return None
     names = dict(re.findall(r"^  Thread (T\d+) '(.+?)' ", report, re.M))
-    (_, now, size, who, frames), (_, then, _, other, frames_then) = accesses
-    who, other = (names.get(thread, "a thread of an earlier block") for thread in (who, other))
+    (now, size, who, frames), (then, _, other, frames_then) = accesses
+    who, other = (names.get(thread, thread) for thread in (who, other))
     same_block = who.split("thread")[0] == other.split("thread")[0]
-    between = "neither __syncthreads nor __syncwarp between" if same_block else "nothing to order two blocks: only atomics may meet"
+    between = "neither __syncthreads nor __syncwarp between" if same_block else \
+        "nothing to order two blocks: only atomics may meet"
     return (f"a data race: {who}: {now.lower()} of {size} bytes{where(kernel, frames)}; {other}: {then.lower()} of the same"
             f"{where(kernel, frames_then)}; {between}")
 
@@ -145,7 +147,8 @@ def beside(report, named, shared):
     side = {"to the right of": "past the end of", "after": "past the end of"}.get(side, "before the start of")
     arrays = {a: named.get(int(i)) for i, a in re.findall(r"^emulator: array (\d+) at (0x\w+)", report, re.M)}
     place = {int(a, 16): name for a, name in arrays.items()}
-    what = f"`{variable}`, {room} bytes" if variable else place.get(int(address, 16), f"{size} bytes of dynamic shared memory")
+    what = f"`{variable}`, {room} bytes" if variable else \
+        place.get(int(address, 16), f"{size} bytes of dynamic shared memory")
     return f", {distance} bytes {side} {what}"
 
 

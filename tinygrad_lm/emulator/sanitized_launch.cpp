@@ -1,5 +1,5 @@
-// One launch in a process of its own, built with a sanitizer: what to launch comes by standard input, and the arrays, each in
-// memory of exactly its size, go back by standard output. With no kernel named it only shows that such a process starts.
+// One launch in a process of its own, built with a sanitizer: what to launch comes by standard input, and the arrays, each
+// in memory of exactly its size, go back by standard output. With no kernel named it only shows that such a process starts.
 #include <dlfcn.h>
 #include "sanitizers.h"
 
@@ -31,7 +31,7 @@ static void launch(const char* library) {
     for (int i = 0; i < head.buffers; i++) {
         Buffer& b = buffers[i];
         take(&b, 2 * sizeof(long long));
-        if (posix_memalign(&b.data, 256, b.bytes)) fprintf(stderr, "no memory for %lld bytes\n", b.bytes), exit(2);   // as CUDA aligns
+        if (posix_memalign(&b.data, 256, b.bytes)) fprintf(stderr, "no memory for %lld bytes\n", b.bytes), exit(2);
         take(b.data, b.bytes);
         if (b.is_array) fprintf(stderr, "emulator: array %d at 0x%llx\n", i, reinterpret_cast<unsigned long long>(b.data));
     }

@@ -57,7 +57,7 @@ constexpr int MOST = 8000;                     // threads of all blocks that Thr
 // No fiber is ever destroyed: the next one would be taken for the same thread.
 inline void begin_block(int threads, unsigned x, unsigned y, unsigned z) {
     scheduler = __tsan_get_current_fiber();
-    met = new char[threads], fibers = new void*[threads];                      // of this block, kept: its addresses are its own
+    met = new char[threads], fibers = new void*[threads];      // never deleted: no other block may have these addresses
     for (int t = 0; t < threads; t++) {
         char name[64];
         snprintf(name, sizeof name, "block (%u, %u, %u), thread %d", x, y, z, t);
