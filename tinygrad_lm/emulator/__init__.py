@@ -96,7 +96,7 @@ class RawModule:
 def in_cpp(name, code):
     """The text of a .cu file as C++ that launches its kernel `name`."""
     code = DYNAMIC_SHARED.sub(r"\1* \2 = reinterpret_cast<\1*>(emulator::dynamic());", code)
-    return f'#include "{HEADER.name}"\n#line 1 "{name}"\n{code}' + LAUNCHER % name
+    return f'#include "{HEADER.name}"\nnamespace {{\n#line 1 "{name}"\n{code}\n}}' + LAUNCHER % name
 
 
 class Kernel:
@@ -104,9 +104,13 @@ class Kernel:
 
     def __init__(self, name, code, options):
         self.name, self.text, self.options = name, in_cpp(name, code), options
-        self.shared_size_bytes = self.library().emulator_static_shared()
+        compiled(self.text, options, _flags)           # what does not compile is said here, as CuPy does
         self.max_dynamic_shared_size_bytes = SHARED - self.shared_size_bytes
         self.counted = {}                              # of the last launch: how often threads came to a barrier, …
+
+    @functools.cached_property
+    def shared_size_bytes(self):
+        return self.library().emulator_static_shared()
 
     def library(self, flags=FLAGS):
         return loaded(compiled(self.text, self.options, flags))
@@ -114,27 +118,40 @@ class Kernel:
     def __call__(self, grid, block, arguments, *, shared_mem=0):
         check_size(self, grid, block, shared_mem)
         check_arrays(self.name, arguments)
-        place = lambda a: (a.ctypes.data, a.nbytes)
-        arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
-        guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
-        values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
-        types = [(g.array if g else v).dtype for g, v in zip(guarded, values)]
-        codes = np.array([[g is not None, t.itemsize, t.kind == "f", v.ctypes.data]
-                          for g, t, v in zip(guarded, types, values)], np.int64).reshape(-1, 4)
-        size, text, counted = np.array([*grid, *block], np.int32), ctypes.create_string_buffer(2048), np.zeros(3, np.int64)
-        pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
-        library = self.library(FLAGS + traffic.FLAGS if traffic.tracing() else FLAGS)
-        spans = [(g.address, g.data.nbytes) if g else (0, 0) for g in guarded]
-        with traffic.recorded(self.name, library, spans) if traffic.tracing() else nullcontext():
-            failed = library.emulator_launch(pointer(size), shared_mem, pointer(codes), len(codes), ORDERS[_order],
-                                             ctypes.c_uint(_seed), text, pointer(counted))
+        message, counted = _run(self, np.array([*grid, *block], np.int32), arguments, shared_mem)
         self.counted = dict(zip(("barriers", "exchanges", "atomics"), counted.tolist()))
-        if failed:
-            message = in_words(text.value.decode(), library._name)
+        if message:
             raise (TypeError if message.startswith(("argument", "the kernel takes")) else KernelError)(f"{self.name}: {message}")
+
+
+def place(array):
+    """Two arguments are one array where they are the same bytes."""
+    return array.ctypes.data, array.nbytes
+
+
+def in_this_process(kernel, size, arguments, shared):
+    """One launch: (what went wrong or "", what was counted (3,)). size (6,): blocks and threads."""
+    arrays = {place(a): Guarded(a) for a in arguments if isinstance(a, np.ndarray)}          # one given twice is one
+    guarded = [arrays[place(a)] if isinstance(a, np.ndarray) else None for a in arguments]
+    values = [np.array(g.address, np.uint64) if g else np.array(a) for g, a in zip(guarded, arguments)]
+    types = [(g.array if g else v).dtype for g, v in zip(guarded, values)]
+    codes = np.array([[g is not None, t.itemsize, t.kind == "f", v.ctypes.data]
+                      for g, t, v in zip(guarded, types, values)], np.int64).reshape(-1, 4)
+    text, counted = ctypes.create_string_buffer(2048), np.zeros(3, np.int64)
+    pointer = lambda a: ctypes.c_void_p(a.ctypes.data)
+    library = kernel.library(FLAGS + traffic.FLAGS if traffic.tracing() else FLAGS)
+    spans = [(g.address, g.data.nbytes) if g else (0, 0) for g in guarded]
+    with traffic.recorded(kernel.name, library, spans) if traffic.tracing() else nullcontext():
+        failed = library.emulator_launch(pointer(size), shared, pointer(codes), len(codes), ORDERS[_order],
+                                         ctypes.c_uint(_seed), text, pointer(counted))
+    if not failed:
         for i, g in enumerate(guarded):
             if g:
-                g.give_back(f"{self.name}: argument {i}")
+                g.give_back(f"{kernel.name}: argument {i}")
+    return in_words(text.value.decode(), library._name) if failed else "", counted
+
+
+_flags, _run = FLAGS, in_this_process                  # how kernels are compiled, and who runs them: or sanitize.py's
 
 
 def in_words(message, library):

@@ -23,6 +23,7 @@
 #include <link.h>
 #include <ucontext.h>
 #include <unwind.h>
+#include "sanitizers.h"
 
 #define EMULATOR 1
 #define __global__
@@ -37,7 +38,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define __shared__ static thread_local         // the only thread-local data here: all of it lies in one place, to be poisoned
+#define __shared__ SHARED_MEMORY               // the only thread-local data here: all lies in one place, to be poisoned
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct float2 { float x, y; };
@@ -163,6 +164,8 @@ template <typename... A> void blame(const char* format, A... a) {               
     fail(longer, a...);
 }
 
+// Frames are read as they lie: no sanitizer's business.
+#define FRAMES_OF_THE_CALLERS __attribute__((no_sanitize("address", "thread", "undefined")))
 #if EMULATOR_PORTABLE
 inline _Unwind_Reason_Code note_call(_Unwind_Context* context, void* data) {
     Site& s = *static_cast<Site*>(data);
@@ -170,13 +173,13 @@ inline _Unwind_Reason_Code note_call(_Unwind_Context* context, void* data) {
     s.calls[s.depth++] = _Unwind_GetIP(context);
     return _URC_NO_REASON;
 }
-inline Site site(int line) {
+FRAMES_OF_THE_CALLERS inline Site site(int line) {
     Site s{line};
     _Unwind_Backtrace(note_call, &s);
     return s;
 }
 #else
-inline Site site(int line) {                   // a frame begins with where its caller's lies, and where it returns to
+FRAMES_OF_THE_CALLERS inline Site site(int line) {                   // a frame begins with where its caller's lies, and where it returns to
     Site s{line};
     char* stack = stacks + current * STACK;
     void** frame = static_cast<void**>(__builtin_frame_address(0));
@@ -186,17 +189,32 @@ inline Site site(int line) {                   // a frame begins with where its 
 }
 #endif
 
-inline void wait(State state, int line) {
+inline void count(int what) {
+    sanitizer::Ours ours;
+    counts[what]++;
+}
+
+inline Fiber& wait_where(State state, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     f.state = state;
     f.site = site(line);
+    return f;
+}
+
+inline void wait(State state, int line) {
+    Fiber& f = wait_where(state, line);
+    sanitizer::to_scheduler();
     emulator_switch(&f.sp, scheduler);
 }
 
 // These two are never inlined: the innermost call is theirs, in the kernel's own text.
 __device__ __noinline__ inline void barrier(int line) {
-    counts[0]++;
-    fibers[current].barriers++;
+    {
+        sanitizer::Ours ours;
+        counts[0]++;
+        fibers[current].barriers++;
+    }
     wait(AT_BARRIER, line);
 }
 
@@ -236,15 +254,17 @@ inline Text doing(int thread) {
 }
 
 // Lanes of a warp lay what they have on the table; when all of `mask` have, each takes the whole table home.
-__device__ __noinline__ inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+inline bool lay(unsigned mask, const void* given, void* received, size_t size, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     counts[1]++;
-    if (!(mask >> (current % 32) & 1)) {
-        blame("%s is not in the mask %08x of its own exchange in %s", name(current).at, mask, name(site(line)).at);
-        return wait(RETURNED, line);
-    }
     f.mask = mask, f.given = given, f.received = received, f.size = size;
-    wait(IN_WARP, line);
+    bool mine = mask >> (current % 32) & 1;
+    if (!mine) blame("%s is not in the mask %08x of its own exchange in %s", name(current).at, mask, name(site(line)).at);
+    return mine;
+}
+__device__ __noinline__ inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+    wait(lay(mask, given, received, size, line) ? IN_WARP : RETURNED, line);
 }
 
 // All lanes of some mask have come: hand out. Returns whether anybody was served.
@@ -271,7 +291,10 @@ inline bool serve_warps(int threads) {
                 else memset(table + from * size, 0xff, size);                  // nobody's: NaN
             }
         }
-        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) fibers[warp + lane].state = READY;
+        std::vector<int> lanes;
+        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) lanes.push_back(warp + lane);
+        for (int u : lanes) fibers[u].state = READY;
+        if (!size) sanitizer::meet(lanes);                                     // __syncwarp; a shuffle orders no memory
         served = true;
     }
     return served;
@@ -289,7 +312,9 @@ inline bool open_barrier(int threads) {
         }
     }
     if (waiting != threads) return false;
-    for (int t = 0; t < threads; t++) fibers[t].state = READY;
+    std::vector<int> all(threads);
+    for (int t = 0; t < threads; t++) fibers[all[t] = t].state = READY;
+    sanitizer::meet(all);
     return true;
 }
 
@@ -326,7 +351,9 @@ inline void run_block(int threads, int order, unsigned& seed) {
             if (fibers[t].state != READY) continue;
             current = t;
             place(t);
-            emulator_switch(&scheduler, fibers[t].sp);
+            void* sp = fibers[t].sp;
+            sanitizer::to_thread(t);
+            emulator_switch(&scheduler, sp);
             progress = true;
             if (error_set) return;
         }
@@ -338,7 +365,7 @@ inline void run_block(int threads, int order, unsigned& seed) {
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
-constexpr int CANARY = 64;
+constexpr int CANARY = sanitizer::ON ? 0 : 64;    // a sanitizer watches the end itself
 
 struct Range { const void* inside; char* start; size_t size; uintptr_t base; };
 
@@ -378,6 +405,30 @@ inline void poison_shared() {
 
 inline void* dynamic() { return dynamic_shared; }
 
+// Stacks for so many fibers: last block's where they will do, but a sanitizer remembers who wrote there.
+inline void make_stacks(int threads) {
+    if (n_stacks >= size_t(threads) && !sanitizer::ON) return;
+    if (stacks) munmap(stacks, n_stacks * STACK);
+    stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    n_stacks = threads;
+}
+
+inline void one_block(int threads, int order, unsigned& seed) {
+    sanitizer::Ours ours;
+    make_stacks(threads);
+    void* room = nullptr;
+    if (posix_memalign(&room, 64, shared_bytes + CANARY)) return fail("no memory for %d shared bytes", shared_bytes);
+    dynamic_shared = static_cast<char*>(room);
+    poison_shared();
+    sanitizer::begin_block(threads, blockIdx.x, blockIdx.y, blockIdx.z);
+    run_block(threads, order, seed);
+    for (int k = 0; k < CANARY && !error_set; k++)
+        if (dynamic_shared[shared_bytes + k] != 0x5a)
+            blame("a thread wrote past its %d bytes of dynamic shared memory", shared_bytes);
+    free(room);
+}
+
 // ---- the launch -----------------------------------------------------------------------------------------------------
 
 template <typename T> int width() { return sizeof(std::remove_pointer_t<T>); }
@@ -411,32 +462,28 @@ void run(void (*f)(A...), const int* size, int shared, const long long* codes, i
     blockDim = {unsigned(size[3]), unsigned(size[4]), unsigned(size[5])};
     int threads = size[3] * size[4] * size[5];
     long long blocks = (long long)size[0] * size[1] * size[2];
+    if (threads * blocks > sanitizer::MOST)
+        return fail("ThreadSanitizer tells %lld threads apart, and %lld blocks of %d are more: launch fewer", sanitizer::MOST,
+                    blocks, threads);
     if (fibers.size() < size_t(threads)) fibers.resize(threads);
-    if (n_stacks < size_t(threads)) {
-        if (stacks) munmap(stacks, n_stacks * STACK);
-        stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        n_stacks = threads;
-    }
     shared_bytes = shared;
-    dynamic_shared = static_cast<char*>(aligned_alloc(64, (shared + CANARY + 63) / 64 * 64));
     for (long long i = 0; i < blocks && !error_set; i++) {
         long long b = order == 1 ? blocks - 1 - i : i;
         blockIdx = {unsigned(b % gridDim.x), unsigned(b / gridDim.x % gridDim.y), unsigned(b / gridDim.x / gridDim.y)};
-        poison_shared();
-        run_block(threads, order, seed);
-        for (int k = 0; k < CANARY && !error_set; k++)
-            if (dynamic_shared[shared + k] != 0x5a)
-                blame("a thread wrote past its %d bytes of dynamic shared memory", shared);
+        sanitizer::apart([&] { one_block(threads, order, seed); });
     }
-    free(dynamic_shared);
 }
 
 template <typename... A>
 int launch(void (*f)(A...), const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
            long long* counted) {
+    sanitizer::Ours ours;
     message = text;
     error_set = 0;
+    sanitizer::at_the_end([](int) {
+        fprintf(stderr, "emulator: block (%u, %u, %u), thread %d\n", blockIdx.x, blockIdx.y, blockIdx.z, current);
+        _exit(1);
+    });
     memset(counts, 0, sizeof counts);
     run(f, size, shared, codes, n, order, seed, std::index_sequence_for<A...>{});
     memcpy(counted, counts, sizeof counts);
@@ -478,17 +525,25 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define watch(name, value) ((void)0)           // see traffic.h
 #ifdef EMULATOR_TRACE
 #include "traffic.h"
+#else
+#define UNCOUNTED
+namespace emulator { inline void saw(const volatile void*, long long, bool) {} }
 #endif
 
-template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = old + x; return old; }
-template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x > old) *p = x; return old; }
-template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x < old) *p = x; return old; }
-template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = x; return old; }
-template <typename T> T atomicCAS(T* p, std::common_type_t<T> compare, std::common_type_t<T> x) {
-    emulator::counts[2]++;
-    T old = *p;
-    if (old == compare) *p = x;
+template <typename T, typename F> UNCOUNTED T emulator_atomic(T* p, F next) {          // *p = next(*p), at once
+    emulator::count(2);
+    emulator::saw(p, sizeof *p, false), emulator::saw(p, sizeof *p, true);
+    T old, x;
+    __atomic_load(p, &old, __ATOMIC_RELAXED);
+    do x = next(old); while (!__atomic_compare_exchange(p, &old, &x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return old;
+}
+template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return T(old + x); }); }
+template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x > old ? x : old; }); }
+template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x < old ? x : old; }); }
+template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T) { return x; }); }
+template <typename T> T atomicCAS(T* p, std::common_type_t<T> compare, std::common_type_t<T> x) {
+    return emulator_atomic(p, [=](T old) { return old == compare ? x : old; });
 }
 
 inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
@@ -503,7 +558,7 @@ inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline void __threadfence() {}
+inline void __threadfence() { sanitizer::meet_at_fence(); }
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T min(T a, std::common_type_t<T> b) { return b < a ? b : a; }
 template <typename T> T max(T a, std::common_type_t<T> b) { return a < b ? b : a; }
