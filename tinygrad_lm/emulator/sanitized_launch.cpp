@@ -39,7 +39,7 @@ static void launch(const char* library) {
         Buffer& b = buffers[arguments[i].buffer];
         arguments[i].buffer = reinterpret_cast<long long>(b.is_array ? &b.data : b.data);
     }
-    char text[512] = {};
+    char text[2048] = {};
     long long counted[3] = {};
     run(head.size, head.shared, &arguments->is_array, head.arguments, head.order, head.seed, text, counted);
     give(text, sizeof text);
