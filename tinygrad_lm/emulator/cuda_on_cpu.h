@@ -401,12 +401,9 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define __any_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) != 0)
 #define __all_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) == unsigned(mask))
 
-template <typename T, typename F> T emulator_atomic(T* p, F next) {          // *p = next(*p), at once
+template <typename T, typename F> T emulator_atomic(T* p, F next) {           // *p = next(*p), at once
     emulator::count(2);
-    T old, x;
-    __atomic_load(p, &old, __ATOMIC_RELAXED);
-    do x = next(old); while (!__atomic_compare_exchange(p, &old, &x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-    return old;
+    return sanitizer::atomically(p, next);
 }
 template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return T(old + x); }); }
 template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x > old ? x : old; }); }
