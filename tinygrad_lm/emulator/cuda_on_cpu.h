@@ -525,18 +525,11 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define watch(name, value) ((void)0)           // see traffic.h
 #ifdef EMULATOR_TRACE
 #include "traffic.h"
-#else
-#define UNCOUNTED
-namespace emulator { inline void saw(const volatile void*, long long, bool) {} }
 #endif
 
-template <typename T, typename F> UNCOUNTED T emulator_atomic(T* p, F next) {          // *p = next(*p), at once
+template <typename T, typename F> T emulator_atomic(T* p, F next) {           // *p = next(*p), at once
     emulator::count(2);
-    emulator::saw(p, sizeof *p, false), emulator::saw(p, sizeof *p, true);
-    T old, x;
-    __atomic_load(p, &old, __ATOMIC_RELAXED);
-    do x = next(old); while (!__atomic_compare_exchange(p, &old, &x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-    return old;
+    return sanitizer::atomically(p, next);
 }
 template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return T(old + x); }); }
 template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x > old ? x : old; }); }

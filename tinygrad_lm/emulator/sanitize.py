@@ -90,7 +90,7 @@ def in_its_own_process(kind, kernel, size, arguments, shared):
     if done.returncode:
         named = {b: f"argument {i}, shape {a.shape}" for i, (a, b) in reversed([*enumerate(zip(arguments, buffers))])}
         return sentence(kind, kernel, done.stderr.decode(errors="replace"), named, shared), np.zeros(3, np.int64)
-    message, counted, rest = done.stdout[:2048].split(b"\0")[0], done.stdout[2048:2072], done.stdout[2072:]
+    message, counted, rest = done.stdout[:2048].rstrip(b"\0"), done.stdout[2048:2072], done.stdout[2072:]
     for a in arrays:
         if a.flags.writeable and not message:
             a.reshape(-1).view(np.uint8)[...] = np.frombuffer(rest[:a.nbytes], np.uint8)

@@ -15,7 +15,7 @@
 #if defined(__has_feature)                     // clang's way to say it
 #if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
 #define __SANITIZE_ADDRESS__ 1
-#elif __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#elif __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__) && !defined(EMULATOR_TRACE)
 #define __SANITIZE_THREAD__ 1
 #endif
 #endif
@@ -80,6 +80,14 @@ inline void meet(const std::vector<int>& threads) {
 static char fence;
 inline void meet_at_fence() { __tsan_acquire(&fence), __tsan_release(&fence); }
 
+// *p = next(*p), so that ThreadSanitizer knows it for an atomic operation, which orders nothing else.
+template <typename T, typename F> T atomically(T* p, F next) {
+    T old, x;
+    __atomic_load(p, &old, __ATOMIC_RELAXED);
+    do x = next(old); while (!__atomic_compare_exchange(p, &old, &x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return old;
+}
+
 inline void at_the_end(void (*)(int)) {}       // the report has the fibers' names
 
 // A block runs in a thread of its own, whose end orders nothing: so no block comes before another.
@@ -109,6 +117,11 @@ inline void to_thread(int) {}
 inline void to_scheduler() {}
 template <typename Threads> void meet(const Threads&) {}
 inline void meet_at_fence() {}
+template <typename T, typename F> T atomically(T* p, F next) {
+    T old = *p;
+    *p = next(old);
+    return old;
+}
 template <typename F> void apart(F run_block) { run_block(); }
 #ifdef __SANITIZE_ADDRESS__
 inline void at_the_end(void (*tell)(int)) { signal(SIGABRT, tell); }           // a report ends with abort(): see sanitize.py
