@@ -20,6 +20,7 @@
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #define SHARED_MEMORY static                   // red zones are put round it, which thread-local data does not get
 #else
 #define SHARED_MEMORY static thread_local
@@ -88,6 +89,7 @@ template <typename T, typename F> T atomically(T* p, F next) {
 }
 
 inline void at_the_end(void (*)(int)) {}       // the report has the fibers' names
+inline void fresh(void*, size_t) {}            // new memory is
 
 // A block runs in a thread of its own, whose end orders nothing: so no block comes before another.
 template <typename F> void apart(F run_block) {
@@ -124,8 +126,10 @@ template <typename T, typename F> T atomically(T* p, F next) {
 template <typename F> void apart(F run_block) { run_block(); }
 #ifdef __SANITIZE_ADDRESS__
 inline void at_the_end(void (*tell)(int)) { signal(SIGABRT, tell); }           // a report ends with abort(): see sanitize.py
+inline void fresh(void* stacks, size_t bytes) { __asan_unpoison_memory_region(stacks, bytes); }  // some frames never returned
 #else
 inline void at_the_end(void (*)(int)) {}
+inline void fresh(void*, size_t) {}
 #endif
 
 }  // namespace sanitizer
