@@ -36,8 +36,6 @@ void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
 void AnnotateIgnoreWritesEnd(const char*, int);
-void AnnotateIgnoreSyncBegin(const char*, int);
-void AnnotateIgnoreSyncEnd(const char*, int);
 }
 
 namespace sanitizer {
@@ -91,13 +89,12 @@ template <typename T, typename F> T atomically(T* p, F next) {
 inline void at_the_end(void (*)(int)) {}       // the report has the fibers' names
 inline void fresh(void*, size_t) {}            // new memory is
 
-// A block runs in a thread of its own, whose end orders nothing: so no block comes before another.
+// A block runs in a thread of its own, and so has shared memory of its own. The fibers' ends order nothing: no block comes
+// before another.
 template <typename F> void apart(F run_block) {
     pthread_t block;
     pthread_create(&block, nullptr, [](void* f) -> void* { (*static_cast<F*>(f))(); return nullptr; }, &run_block);
-    AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
     pthread_join(block, nullptr);
-    AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
 }
 
 }  // namespace sanitizer
