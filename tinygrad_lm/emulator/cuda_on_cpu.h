@@ -433,6 +433,7 @@ inline void make_stacks(int threads) {
     stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     n_stacks = threads;
+    sanitizer::fresh(stacks, n_stacks * STACK);
 }
 
 inline void one_block(int threads, int order, unsigned& seed) {

@@ -21,6 +21,7 @@
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #define SHARED_MEMORY static                   // red zones are put round it, which thread-local data does not get
 #else
 #define SHARED_MEMORY static thread_local
@@ -36,8 +37,6 @@ void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
 void AnnotateIgnoreWritesEnd(const char*, int);
-void AnnotateIgnoreSyncBegin(const char*, int);
-void AnnotateIgnoreSyncEnd(const char*, int);
 }
 
 namespace sanitizer {
@@ -89,14 +88,14 @@ template <typename T, typename F> T atomically(T* p, F next) {
 }
 
 inline void at_the_end(void (*)(int)) {}       // the report has the fibers' names
+inline void fresh(void*, size_t) {}            // new memory is
 
-// A block runs in a thread of its own, whose end orders nothing: so no block comes before another.
+// A block runs in a thread of its own, and so has shared memory of its own. The fibers' ends order nothing: no block comes
+// before another.
 template <typename F> void apart(F run_block) {
     pthread_t block;
     pthread_create(&block, nullptr, [](void* f) -> void* { (*static_cast<F*>(f))(); return nullptr; }, &run_block);
-    AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
     pthread_join(block, nullptr);
-    AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
 }
 
 }  // namespace sanitizer
@@ -125,8 +124,10 @@ template <typename T, typename F> T atomically(T* p, F next) {
 template <typename F> void apart(F run_block) { run_block(); }
 #ifdef __SANITIZE_ADDRESS__
 inline void at_the_end(void (*tell)(int)) { signal(SIGABRT, tell); }           // a report ends with abort(): see sanitize.py
+inline void fresh(void* stacks, size_t bytes) { __asan_unpoison_memory_region(stacks, bytes); }  // some frames never returned
 #else
 inline void at_the_end(void (*)(int)) {}
+inline void fresh(void*, size_t) {}
 #endif
 
 }  // namespace sanitizer
