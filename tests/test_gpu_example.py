@@ -75,7 +75,7 @@ def test_exercise_1(example):
     """A thread 0 that comes first writes its sum over the maximum that others have yet to read; last, it does no harm."""
     line, = (line for line in example["KERNEL"].splitlines(keepends=True) if "all have read scratch[0]" in line)
     code = example["KERNEL"].replace(line, "")
-    right = {order: np.allclose(example["run"](code, example["x"], order)[0], example["right"], rtol=1e-5)
+    right = {order: np.allclose(example["run"](code, example["x"], order=order)[0], example["right"], rtol=1e-5)
              for order in ("forward", "backward", "shuffled")}
     assert right == {"forward": False, "backward": True, "shuffled": False}
 
@@ -106,9 +106,9 @@ extern "C" __global__ void softmax(const float* x, float* y, float* trace, int* 
 def test_exercise_2(example):
     """Four barriers in place of nine: one before the tree, and one for each of its three levels."""
     for order in ("forward", "backward", "shuffled"):
-        y, _, _, counted = example["run"](PAIRS, example["x"], order)
+        y, _, barriers = example["run"](PAIRS, example["x"], order=order)
         np.testing.assert_allclose(y, example["right"], rtol=1e-5)
-        assert counted["barriers"] == 4 * 8
+        assert barriers == 4
 
 
 WARP = """
