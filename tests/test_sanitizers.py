@@ -105,9 +105,15 @@ def attention_mma():
     yield qkv_attention_kernel_forward(*draws((1, 70, 96), dtype=np.float16), 1)[0],
 
 
+def attention_mma_backward():
+    q, k, v, dy = draws(*[(1, 1, 130, 32)] * 4, dtype=np.float16)                                 # 3 tiles of either
+    yield attention_kernel_backward(dy, attention_kernel_forward(q, k, v, scale=0.3)[1])
+
+
 FILES = {softmax: "softmax.cu", masked_softmax: "softmax.cu", norms: "norm.cu", gelu: "activation.cu",
          cross_entropy: "cross_entropy.cu", embeddings: "embedding.cu", dropped: "dropout.cu", adamw: "adamw.cu",
-         attention: "attention.cu", qkv_attention: "attention.cu", attention_mma: "attention_mma.cu"}
+         attention: "attention.cu", qkv_attention: "attention.cu", attention_mma: "attention_mma.cu",
+         attention_mma_backward: "attention_mma_backward.cu"}
 QUICK = (embeddings,)                                                     # by default; the others are slow to compile
 
 
@@ -141,7 +147,7 @@ def test_right_kernels_are_never_blamed(name, kind):
 BARRIER = re.compile(r"__sync(threads|warp)\(\);")
 WHERE = {                                                                # whose barriers show in which case
     "device.cuh": cross_entropy, "rows.cuh": norms, "embedding.cu": embeddings, "attention.cu": attention,
-    "attention_mma.cu": attention_mma}
+    "attention_mma.cu": attention_mma, "attention_mma_backward.cu": attention_mma_backward}
 SPARE = {                                                                # (file, which): why its absence is no race
     ("device.cuh", 2): "the next block_sum's first barrier comes before it writes what is read here",
     ("device.cuh", 5): "as in block_sum",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import emulator
-from . import FLAGS, ORDERS, KernelError, available, compiled, place
+from . import FLAGS, ORDERS, KernelError, available, compiled, in_words, place
 
 # Bounds: an index past a row of a two-dimensional array, which stays within the array. Alignment: a float4 at an address
 # that 16 does not divide, which a card refuses.
@@ -95,7 +95,7 @@ def in_its_own_process(kind, kernel, size, arguments, shared):
         if a.flags.writeable and not message:
             a.reshape(-1).view(np.uint8)[...] = np.frombuffer(rest[:a.nbytes], np.uint8)
         rest = rest[a.nbytes:]
-    return message.decode(), np.frombuffer(counted, np.int64)
+    return in_words(message.decode(), library), np.frombuffer(counted, np.int64)
 
 
 # ---- reports --------------------------------------------------------------------------------------------------------
