@@ -81,7 +81,7 @@ def test_exercise_1(example):
 
 
 PAIRS = """
-extern "C" __global__ void softmax(const float* x, float* y, float* trace, int* reads) {
+extern "C" __global__ void softmax(const float* x, float* y) {
     __shared__ float m[8], s[8];
     int t = threadIdx.x;
     float a = x[t], b = x[t + 8];
