@@ -1,12 +1,54 @@
-"""What is checked of every operation: its value, its gradient, each gradient alone, and that float32 stays float32."""
+"""What is checked of every operation: its value, its gradient, each gradient alone, and that float32 stays float32. On a
+device (`on`) the same checks hold it to what it gives on the host in float64."""
+from contextlib import contextmanager
+
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import Tensor, gradcheck
+from tinygrad_lm import Tensor, backend, gradcheck
+
+from .strategies import moved
+
+# On a device. Layer norm of two nearly equal numbers sets float32's; all others would do with a tenth of it.
+TOLERANCE = {"float64": dict(rtol=1e-9, atol=1e-11), "float32": dict(rtol=5e-4, atol=1e-4)}
+device = "cpu"                          # where tensors are made
+
+
+@contextmanager
+def on(where):
+    """with on("cuda"): the functions below make their tensors there."""
+    global device
+    before, device = device, where
+    try:
+        yield
+    finally:
+        device = before
+
+
+def tensor(a, requires_grad=True, *, where=None, dtype=None):
+    """A tensor of the array `a` on the device under test, laid out in memory as `a` is on the host."""
+    if (where or device) == "cpu":
+        return Tensor(a, requires_grad, dtype=dtype)
+    return Tensor(moved(a, backend.cuda(), dtype), requires_grad)
+
+
+def place(model):
+    """The model, on the device under test."""
+    return model.to(device)
+
+
+def there(constant, x):
+    """A constant, where the tensor x is; of a tuple, each array."""
+    if isinstance(constant, tuple):
+        return tuple(there(c, x) for c in constant)
+    return backend.beside(constant, x.data) if isinstance(constant, np.ndarray) else constant
 
 
 def check(f, reference, *arrays, rtol=1e-10, atol=1e-12):
-    """`f` on tensors has the values of `reference` on arrays, and the gradients of central differences."""
+    """`f` on tensors has the values of `reference` on arrays, and the gradients of central differences; on a device, what
+    it has on the host."""
+    if device != "cpu":
+        return check_there(f, *arrays)
     tensors = [Tensor(a, True) for a in arrays]
     y = f(*tensors)
     assert y.dtype == np.float64
@@ -23,13 +65,33 @@ def check_same(fused, composed, *arrays, rtol=1e-9, atol=1e-11):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol, strict=True)
 
 
-def gradients(f, *arrays, wanted=None):
-    """d (Σ wᵢ f(arrays)ᵢ) / d array for each array, with fixed random w; None for those not `wanted`."""
+def check_there(f, *arrays):
+    """`f` on the device under test, in float64 and in float32, has the values and gradients that it has on the host in
+    float64, where `check` holds them to NumPy and to central differences."""
+    exact = value_and_gradients(f, *arrays, where="cpu")
+    for dtype, tolerance in TOLERANCE.items():
+        for ours, theirs in zip(value_and_gradients(f, *arrays, dtype=dtype), exact):
+            assert ours.dtype == dtype, f"{dtype} became {ours.dtype}"
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(ours, theirs, **tolerance)
+    check_each_alone(f, *arrays)
+
+
+def value_and_gradients(f, *arrays, wanted=None, where=None, dtype=None):
+    """f(arrays), and d (Σ wᵢ f(arrays)ᵢ) / d array for each array, with fixed random w; None for those not `wanted`. All
+    on the host, wherever it was computed."""
     wanted = [True] * len(arrays) if wanted is None else wanted
-    tensors = [Tensor(a, w) for a, w in zip(arrays, wanted)]
+    tensors = [tensor(a, w, where=where, dtype=dtype) for a, w in zip(arrays, wanted)]
     y = f(*tensors)
     y.backward(np.random.default_rng(1).standard_normal(y.shape))
-    return [t.grad for t in tensors]
+    homes = {t.device for t in (y, *tensors)} | {backend.device_of(t.grad) for t in tensors if t.grad is not None}
+    assert len(homes) == 1, f"arrays on {homes}"
+    return y.numpy(), *(None if t.grad is None else backend.to_host(t.grad) for t in tensors)
+
+
+def gradients(f, *arrays, wanted=None):
+    """The gradients of `value_and_gradients`."""
+    return list(value_and_gradients(f, *arrays, wanted=wanted)[1:])
 
 
 def check_each_alone(f, *arrays):

@@ -5,9 +5,11 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tinygrad_lm import kernels
+from tinygrad_lm import emulator, kernels
 
+from . import checks
 from .nvrtc import instances
+from .strict_cupy import strict_cupy
 
 # The tests run in several processes: BLAS threads of all of them would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -45,3 +47,22 @@ def xp():
     if backend.why_no_cuda():
         pytest.skip(backend.why_no_cuda())
     return backend.cuda()
+
+
+@pytest.fixture(params=["host", "stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request):
+    """Where tests/checks.py makes tensors: a test that asks for this fixture runs on the host, over the strict stand-in for
+    CuPy, whose kernels are the emulator's, and (marked `gpu`) on the GPU."""
+    if request.param == "host":
+        yield
+    elif request.param == "gpu":
+        request.getfixturevalue("xp")
+        with checks.on("cuda"):
+            yield
+    elif not emulator.available():
+        pytest.skip("no C++ compiler")
+    else:
+        with strict_cupy() as cupy, checks.on("cuda"):
+            before = cupy.allocations
+            yield
+            assert cupy.allocations > before, "nothing is on the device in this test: it need not ask for the fixture"

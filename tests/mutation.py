@@ -86,7 +86,6 @@ EQUIVALENT = {
     ("causal_attention.masked_scores", "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if key  →  "
      "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if not"): "how it lies in memory changes the speed alone",
     ("causal_attention.masked_scores", "'F' if keys_first else 'C'  →  'F' if not keys_first else 'C'"): "likewise",
-    ("elementwise.power_backward", "1  →  2"): "an exponent that b = 0 multiplies",
     ("elementwise.clip_backward", "inside &= x >= low  →  inside = x >= low"): "all are inside so far",
     ("embedding.embedding_backward", "V * N  →  N"): "both ways give the same: one is faster",
     ("erf.erf", "6  →  7"): "erf is 1 to the last bit beyond 6",

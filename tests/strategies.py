@@ -20,6 +20,21 @@ def spaced(x):
     return view
 
 
+def moved(x, xp, dtype=None):
+    """x as an array of the module `xp`, in the same layout: asarray alone would lay most of them out anew."""
+    dtype, backwards = dtype or x.dtype, (slice(None, None, -1),) * x.ndim
+    if x.flags.c_contiguous:
+        return xp.asarray(x, dtype)
+    if x.flags.f_contiguous:
+        return xp.asarray(x.T, dtype).T
+    if min(x.strides) < 0:
+        return xp.asarray(x[backwards], dtype)[backwards]
+    room = xp.full([2 * n for n in x.shape], np.nan, dtype)
+    view = room[(slice(None, None, 2),) * x.ndim]
+    view[...] = xp.asarray(x, dtype)
+    return view
+
+
 def shapes(*, least=0, most=3, sizes=(1, 2, 3, 4)):
     """Shapes of `least` to `most` axes; size 1 among them, for broadcasting. Add 0 to `sizes` for empty arrays."""
     return st.sampled_from(every_shape(least, most, sizes))

@@ -1,10 +1,14 @@
 """A stand-in for CuPy that needs no GPU and is strict where NumPy is lenient: what slips through NumPy's habits there fails
 here, as it would on a GPU.
 
-Its arrays wrap NumPy's and let nobody at them: no implicit conversion to NumPy (`np.exp(x)`, `np.asarray(x)`, `host[...] =
-x`), no mixing with NumPy's arrays, only the functions, methods and options that CuPy has, results of reductions that are
-arrays and not numbers, empty() full of NaN. Reading a value (float(x), x.item(), x.get()) is counted, since a GPU is waited
-for, and refused while a stream captures: then operations are recorded, not done, and done when the graph is launched.
+Its arrays wrap NumPy's and let nobody at them: no implicit conversion to NumPy (`np.asarray(x)`, `host[...] = x`), no
+mixing with NumPy's arrays, only functions, methods and options that CuPy has, results of reductions that are arrays and not
+numbers, empty() full of NaN. Reading a value (float(x), x.item(), x.get()) is counted, since a GPU is waited for, and
+refused while a stream captures: then operations are recorded, not done, and done when the graph is launched.
+
+The tables below hold what the package uses; what it needs besides is to be entered first, and tests/test_cupy.py compares
+them with the real CuPy. The stand-in is stricter in this: CuPy hands `np.exp(x)` on to its own exp, and moves a host array
+that stands as an index, without a word; here neither goes, since the package says where its arrays are.
 """
 import sys
 from contextlib import contextmanager
@@ -13,26 +17,67 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 FUNCTIONS = """
-    abs absolute add all allclose any arange argmax argmin argsort argwhere array array_split ascontiguousarray broadcast_to
-    clip concatenate copy copysign copyto cos cumsum diag divide dot einsum empty empty_like equal exp expand_dims expm1 eye
-    flip floor full full_like isfinite isinf isnan less linspace log log1p logical_and logical_not logical_or matmul max
-    maximum mean min minimum moveaxis multiply nan_to_num negative nonzero ones ones_like outer pad partition permute_dims
-    power prod put_along_axis ravel reciprocal repeat reshape rint roll searchsorted sign sin sort split sqrt square squeeze
-    stack std subtract sum swapaxes take take_along_axis tanh tensordot tile transpose tri tril triu unique var where zeros
-    zeros_like diff flatnonzero
-""".split()
+    arange start stop step dtype
+    argsort a axis kind
+    argwhere a
+    ascontiguousarray a dtype
+    broadcast_to array shape
+    clip a a_min a_max out
+    concatenate tup axis out
+    copyto dst src casting where
+    diff a n axis
+    einsum *operands dtype optimize
+    empty shape dtype order
+    empty_like prototype dtype order
+    expand_dims a axis
+    flatnonzero a
+    flip a axis
+    full shape fill_value dtype order
+    matmul x1 x2 out
+    moveaxis a source destination
+    ones shape dtype order
+    ones_like a dtype order
+    pad array pad_width mode constant_values
+    split ary indices_or_sections axis
+    stack tup axis out
+    take_along_axis a indices axis
+    tile A reps
+    tril m k
+    triu m k
+    unique ar return_index return_inverse return_counts axis
+    where condition x y
+    zeros shape dtype order
+    zeros_like a dtype order
+"""
+UFUNCS = "add copysign cos divide exp isfinite log log1p maximum minimum multiply sign sin sqrt subtract tanh".split()
 METHODS = """
-    all any argmax argmin argsort astype clip copy cumsum dot flatten max mean min nonzero prod ravel repeat reshape round
-    squeeze std sum swapaxes take transpose var view
-""".split()
+    all axis out keepdims
+    any axis out keepdims
+    argmax axis out dtype keepdims
+    astype dtype order casting subok copy
+    clip min max out
+    copy order
+    cumsum axis dtype out
+    dot b out
+    max axis out keepdims
+    mean axis dtype out keepdims
+    min axis out keepdims
+    repeat repeats axis
+    reshape *shape order
+    sum axis dtype out keepdims
+    swapaxes axis1 axis2
+    take indices axis out
+    transpose *axes
+    view dtype
+"""
+FUNCTIONS, METHODS = ({name: parameters for name, *parameters in map(str.split, table.strip().splitlines())}
+                      for table in (FUNCTIONS, METHODS))
 NUMBERS = "dtype float16 float32 float64 int8 uint8 uint16 int32 int64 uint32 uint64 bool_ inf nan pi newaxis".split()
-NOT_IN_CUPY = {"initial", "like", "subok", "mean"}        # options that NumPy's functions have alone
-MAY_SAY_WHERE = {"copyto"}
 
 
 class ndarray:
     """An array of the device. `_a` is where its numbers really are: nobody but this file looks there."""
-    __slots__ = ("_a", "base", "__weakref__")
+    __slots__ = ("_a", "base")
     __array_ufunc__ = None                                                # np.exp(x) raises; host + x asks x.__radd__
 
     def __init__(self, a, base=None):
@@ -79,7 +124,7 @@ class ndarray:
         return read(self).copy()
 
     def set(self, host):
-        assert type(host) is np.ndarray and host.shape == self.shape and host.dtype == self.dtype
+        assert type(host) is np.ndarray and host.shape == self.shape and host.dtype == self.dtype and self.flags.c_contiguous
         done(np.ndarray.__setitem__, self, ..., ndarray(host.copy()), changes=self)
 
     def item(self):
@@ -96,9 +141,6 @@ class ndarray:
 
     def __bool__(self):
         return bool(read(self))
-
-    def __index__(self):
-        return read(self).__index__()
 
 
 def read(x):
@@ -127,13 +169,25 @@ def arrays_in(values):
             yield from arrays_in(value)
 
 
-def done(function, *args, changes=None, **options):
-    """What function(*args, **options) gives, dressed again; while the stream captures, recorded instead of done."""
-    for name in options:
-        if name in NOT_IN_CUPY or name == "where" and function.__name__ not in MAY_SAY_WHERE:
-            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}: CuPy has no such option")
+def accepted(name, parameters, args, options):
+    """Refuse arguments that CuPy's function has not: `parameters` are its own, in its order."""
+    wrong = [key for key in options if key not in parameters]
+    if wrong or len(args) > len(parameters) and not any(p.startswith("*") for p in parameters):
+        raise TypeError(f"{name}() takes {', '.join(parameters)}, and was given {len(args)} arguments and {wrong}: CuPy has "
+                        "no such option")
     if options.get("kind") not in (None, "stable"):
         raise ValueError("CuPy's argsort is stable and takes no other kind")
+
+
+def on_the_device(name, first, args):
+    """Refuse what NumPy makes an array of and CuPy does not: a number or a list where its function asks for an array."""
+    given = args[0] if first == "tup" else args[1:] if first == "*operands" else args[:first not in ("shape", "start")]
+    if not all(type(x) is ndarray for x in given):
+        raise TypeError(f"{name}() of {[type(x).__name__ for x in given]}: CuPy's takes its own arrays alone")
+
+
+def done(function, *args, changes=None, **options):
+    """What function(*args, **options) gives, dressed again; while the stream captures, recorded instead of done."""
     changes = options["out"] if options.get("out") is not None else changes
     given = [*arrays_in(args), *arrays_in(options.values())]
     args, options, recording = bare(args), {k: bare(v) for k, v in options.items()}, current().recorded
@@ -167,9 +221,14 @@ def dressed(result, given, again):
     return ndarray(result)
 
 
-def method(name):
+def method(name, parameters):
     function = getattr(np.ndarray, name)
-    return lambda self, *args, **options: done(function, self, *args, **options)
+
+    def call(self, *args, **options):
+        accepted(name, parameters, args, options)
+        return done(function, self, *args, **options)
+
+    return call
 
 
 def binary(name):
@@ -184,10 +243,10 @@ def binary(name):
     return operator
 
 
-for _name in METHODS:
-    setattr(ndarray, _name, method(_name))
+for _name, _parameters in METHODS.items():
+    setattr(ndarray, _name, method(_name, _parameters))
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor".split():
-    for _prefix in ("__", "__r", "__i"):
+    for _prefix in ("__", "__r", "__i") if _name != "matmul" else ("__", "__r"):
         setattr(ndarray, f"{_prefix}{_name}__", binary(f"{_prefix}{_name}__"))
 for _name in "neg abs invert eq ne lt le gt ge".split():
     setattr(ndarray, f"__{_name}__", binary(f"__{_name}__"))
@@ -256,23 +315,16 @@ class StrictCuPy(ModuleType):
     ndarray = ndarray
     synchronisations = 0                                                  # how often a value was read
     launches = 0                                                          # of graphs
+    allocations = 0                                                       # how often memory was asked for
     room = 1 << 40                                                        # bytes that the pool has to give
 
     def __getattr__(self, name):
         if name in NUMBERS:
             return getattr(np, name)
-        if name not in FUNCTIONS:
+        if name not in FUNCTIONS and name not in UFUNCS:
             raise AttributeError(f"module 'cupy' has no attribute {name!r}")
         function = getattr(np, name)
-        in_place = name in ("copyto", "put_along_axis")
-
-        def call(*args, **options):
-            if name.startswith("empty"):
-                return poisoned(done(function, *args, **options))
-            return done(function, *args, changes=args[0] if in_place else None, **options)
-
-        if name == "add":
-            call.reduceat = lambda *args, **options: done(np.add.reduceat, *args, **options)
+        call = universal(function) if name in UFUNCS else ordinary(name, function, FUNCTIONS[name])
         setattr(self, name, call)                                         # the same object each time, as a module's is
         return call
 
@@ -285,14 +337,13 @@ class StrictCuPy(ModuleType):
         """The way from the host to the device, which is there for host arrays, too."""
         if type(x) is ndarray:
             return x if dtype is None else x.astype(dtype, copy=False)
-        assert not any(True for _ in arrays_in([x])) or isinstance(x, (list, tuple))
-        if isinstance(x, np.ndarray) and current().capturing:
-            raise RuntimeError("a host array was copied while a stream captures")
+        if current().capturing:
+            raise RuntimeError("something was copied from the host while a stream captures")
         cupy.cuda.allocate(np.asarray(x).nbytes)
-        return ndarray(np.array(x, dtype=dtype, order="C"))
+        return ndarray(np.array(x, dtype=dtype, order=order or "A"))      # columns first where x is so, as CuPy has it
 
-    def array(self, x, dtype=None, copy=True):
-        return done(np.array, x, dtype=dtype) if type(x) is ndarray else self.asarray(x, dtype)
+    def array(self, x, dtype=None, copy=True, order="K"):
+        return done(np.array, x, dtype=dtype, order=order) if type(x) is ndarray else self.asarray(x, dtype)
 
     @staticmethod
     def asnumpy(x):
@@ -305,6 +356,29 @@ class StrictCuPy(ModuleType):
     @staticmethod
     def get_default_memory_pool():
         return Pool()
+
+
+def ordinary(name, function, parameters):
+    def call(*args, **options):
+        accepted(name, parameters, args, options)
+        on_the_device(name, parameters[0], args)
+        if name == "empty":
+            cupy.cuda.allocate(np.broadcast_to(np.empty((), *args[1:], **options), args[0]).nbytes)
+        result = done(function, *args, changes=args[0] if name == "copyto" else None, **options)
+        return poisoned(result) if name.startswith("empty") else result
+
+    return call
+
+
+def universal(function):
+    def call(*args, **options):
+        accepted(function.__name__, ["x", "y"][:function.nin] + ["out", "dtype", "casting"], args, options)
+        return done(function, *args, **options)
+
+    call.at = lambda target, index, values: done(function.at, target, index, values, changes=target)
+    if function is np.add:
+        call.reduceat = lambda array, indices, axis=0: done(np.add.reduceat, array, indices, axis)
+    return call
 
 
 class OGrid:
@@ -325,6 +399,7 @@ class OutOfMemoryError(MemoryError):
 
 class Pool:
     def malloc(self, size):
+        cupy.allocations += 1
         if size > cupy.room:
             raise OutOfMemoryError(size)
 
@@ -338,6 +413,10 @@ class Cuda:
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     runtime = SimpleNamespace(memGetInfo=lambda: (cupy.room, 1 << 41))
     allocate = staticmethod(Pool().malloc)
+
+    @staticmethod
+    def Device():
+        return SimpleNamespace(compute_capability="90")
 
     @staticmethod
     def get_current_stream():
@@ -375,45 +454,45 @@ class RawModule:
         self.module = RawModule(code=code, options=options, name_expressions=name_expressions)
 
     def get_function(self, name):
-        kernel = self.module.get_function(name)
-
-        def launch(grid, block, args, shared_mem=0):
-            args = bare(tuple(args))
-
-            def work():
-                kernel(grid, block, args, shared_mem=shared_mem)
-
-            work() if current().recorded is None else current().recorded.append(work)
-
-        return launch
+        return RawKernel(self.module.get_function(name))
 
 
-def scatter_add(target, index, values):
-    done(np.add.at, target, index, values, changes=target)
+class RawKernel:
+    def __init__(self, kernel):
+        self.kernel, self.max_dynamic_shared_size_bytes = kernel, kernel.max_dynamic_shared_size_bytes
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        fits = all(0 < n < most for n, most in zip(grid, (2**31, 2**16, 2**16), strict=True)) and 0 < np.prod(block) <= 1024
+        if not fits or not type(grid) is type(block) is tuple:
+            raise ValueError(f"no card launches a grid of {grid} blocks of {block} threads")
+        args, allowed = bare(tuple(args)), self.max_dynamic_shared_size_bytes
+
+        def work():
+            self.kernel.max_dynamic_shared_size_bytes = allowed
+            self.kernel(grid, block, args, shared_mem=shared_mem)
+
+        work() if current().recorded is None else current().recorded.append(work)
 
 
 cupy = StrictCuPy("cupy")
 cupy.cuda = Cuda()
 cupy.random = SimpleNamespace(Generator=Generator, Philox4x3210=lambda seed: seed)
 cupy.RawModule = RawModule
-cupyx = ModuleType("cupyx")
-cupyx.scatter_add = scatter_add
 
 
 @contextmanager
 def strict_cupy():
     """with strict_cupy() as cupy: the package finds this module where it looks for CuPy."""
     from tinygrad_lm import backend
-    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx")}
-    sys.modules.update(cupy=cupy, cupyx=cupyx)
+    before = sys.modules.get("cupy")
+    sys.modules["cupy"] = cupy
     backend.why_no_cuda.cache_clear()
     backend.cuda.cache_clear()
     try:
         yield cupy
     finally:
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
+        sys.modules.pop("cupy")
+        if before is not None:
+            sys.modules["cupy"] = before
         backend.why_no_cuda.cache_clear()
         backend.cuda.cache_clear()

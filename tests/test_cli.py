@@ -71,7 +71,14 @@ def wrong(tmp_path, pretrained):
     latin.write_bytes("caf\xe9".encode("latin-1") * 20)
     (tmp_path / "file").touch()
     (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    few = tmp_path / "few.txt"
+    few.write_text("one\n\ntwo", encoding="utf-8")
     return [
+        (["ngram", "--text", few], "2 paragraphs"),
+        (["ngram", "--text", latin], "byte 3 is 0xe9.*Windows-1252"),
+        (["ngram", "--order", 0], "order=0"),
+        (["rank", "--model", pretrained, "K"], "'K' at position 0"),
+        (["correct", "--rate", 2, "a"], "rate is the share"),
         (["pretrain", "--text", empty, "--out", tmp_path / "a"], "empty.txt is empty"),
         (["pretrain", "--text", latin, "--out", tmp_path / "a"], "not UTF-8 text .byte 3 is 0xe9"),
         (["pretrain", "--text", tmp_path / "nowhere.txt"], "nowhere.txt: No such file"),
@@ -144,3 +151,27 @@ def test_the_demo_small(tmp_path, capsys, monkeypatch):
         assert (tmp_path / "demo" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     again = call(capsys, monkeypatch, "demo", "--fast", "--out", tmp_path / "demo", "--resume")[1]
     assert again.split("the same prompts")[1].splitlines()[:-1] == out.split("the same prompts")[1].splitlines()[:-1]
+
+
+def test_models_that_count(tg, tmp_path, pretrained):
+    code, out, _ = tg("ngram", "--length", 30)
+    assert code == 0 and re.search(r"113 paragraphs counted in .* 12 held out", out) and "= 1.999 bits a byte" in out
+    assert tg("ngram", "--length", 30)[1].splitlines()[1:] == out.splitlines()[1:]
+    code, out, _ = tg("ngram", "--language", "ko", "--tokens", "letters", "--smoothing", "add-k", "--k", 0.01)
+    assert code == 0 and "bits a byte" in out
+    code, out, _ = tg("ngram", "--tokens", "words", "--smoothing", "maximum-likelihood", "--order", 2)
+    assert code == 0 and "perplexity inf a token\n" in out
+    text = tmp_path / "text.txt"
+    text.write_text("one fish\n\ntwo fish\n\n" * 10, encoding="utf-8")
+    code, out, _ = tg("ngram", "--text", text)
+    assert code == 0 and "18 paragraphs" in out
+    code, out, _ = tg("rank", "--text", text, "tow fish", "two fish")
+    assert code == 0 and [line.split()[1:] for line in out.splitlines()] == [["two", "fish"], ["tow", "fish"]]
+    code, out, _ = tg("rank", "--model", pretrained, "kxqz", "anna")
+    assert code == 0 and len(out.splitlines()) == 2
+    code, out, _ = tg("rank", "--language", "ko")
+    assert code == 0 and "10 times out of 10" in out
+    code, out, _ = tg("correct", "The od man siad nothinh.")
+    assert code == 0 and out == "The old man said nothing.\n"
+    code, out, _ = tg("correct", "--language", "ko")
+    assert code == 0 and "of 299 words 32 were mistyped, 12 are wrong after correction" in out

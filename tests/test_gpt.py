@@ -3,11 +3,14 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import Tensor, gradcheck, no_grad
+from tinygrad_lm import backend, gradcheck, no_grad
 from tinygrad_lm.models import GPT, GPTConfig, RewardModel
 from tinygrad_lm.models.transformer import KVCache
 from tinygrad_lm.nn import Dropout
 
+from . import checks
+
+on_every_device = pytest.mark.usefixtures("device")
 V, BLOCK = 7, 8
 
 
@@ -17,7 +20,7 @@ def tiny(dtype=np.float64, seed=0, **shape):
     model = GPT(GPTConfig(**dict(vocab_size=V, block_size=BLOCK, n_layer=2, n_head=2, n_embd=8) | shape), rng=rng).to(dtype)
     for p in model.parameters():
         p.data[...] += rng.normal(0, 0.3, p.shape)
-    return model
+    return checks.place(model)
 
 
 def ids(*shape, seed=0):
@@ -26,33 +29,48 @@ def ids(*shape, seed=0):
 
 def logits(model, idx, **options):
     with no_grad():
-        return model(idx, **options).data
+        return model(idx, **options).numpy()
 
 
 def grads(model, loss):
     for p in model.parameters():
         p.grad = None
     loss.backward()
-    return {n: p.grad for n, p in model.named_parameters()}
+    return {n: p.grad if p.grad is None else backend.to_host(p.grad) for n, p in model.named_parameters()}
+
+
+def check_parameters(model, loss):
+    """The gradient of loss() in every parameter is that of central differences; on a device, in float64 and in float32, it
+    is what the host says."""
+    if checks.device == "cpu":
+        return gradcheck(lambda *parameters: loss(), *model.parameters())
+    expected = grads(model.to("cpu"), loss())
+    for dtype, tolerance in checks.TOLERANCE.items():
+        for name, g in grads(model.to(dtype).to(checks.device), loss()).items():
+            assert g.dtype == dtype
+            np.testing.assert_allclose(g, expected[name], **tolerance, err_msg=name)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------
 
+@on_every_device
 @pytest.mark.parametrize("mask", [None, np.arange(4) >= np.array([[0], [2]])], ids=["fused attention", "masked"])
 def test_the_gradient_of_every_parameter(mask):
     model, idx, targets = tiny(n_embd=4), ids(2, 4), ids(2, 4, seed=1)
     targets[1, :2] = -100
-    assert gradcheck(lambda *parameters: model.loss(idx, targets, mask=mask), *model.parameters())
+    check_parameters(model, lambda: model.loss(idx, targets, mask=mask))
     assert all(g.any() for g in grads(model, model.loss(idx, targets, mask=mask)).values())
 
 
+@on_every_device
 def test_without_biases():
     """nanoGPT's kind: matrices and the norms' weights alone, each with its gradient."""
     model = tiny(bias=False)
     assert not any(name.endswith("bias") for name, _ in model.named_parameters()) and len(model.blocks[0].parameters()) == 6
-    assert gradcheck(lambda *parameters: model.loss(ids(1, 3), ids(1, 3, seed=1)), *model.parameters())
+    check_parameters(model, lambda: model.loss(ids(1, 3), ids(1, 3, seed=1)))
 
 
+@on_every_device
 def test_the_tied_head_receives_both_gradients_and_counts_once():
     model, idx = tiny(), np.full((1, 3), 2)
     assert "head" not in " ".join(model.state_dict()) and model.n_parameters() == sum(a.size for a in model.state_dict().values())
@@ -63,6 +81,7 @@ def test_the_tied_head_receives_both_gradients_and_counts_once():
     assert (g != 0).all(axis=-1).all()                          # as a head every row; as an embedding row 2 alone
 
 
+@on_every_device
 def test_the_loss_is_the_mean_over_targets_that_count():
     model, idx, targets = tiny(), ids(3, 5), ids(3, 5, seed=1)
     targets[0, 3:], targets[2] = -100, -100
@@ -72,6 +91,7 @@ def test_the_loss_is_the_mean_over_targets_that_count():
     assert model.loss(idx, targets).item() == pytest.approx(np.mean(wanted), rel=1e-12)
 
 
+@on_every_device
 def test_float32_is_close_to_float64():
     small, exact, idx, targets = tiny(np.float32), tiny(), ids(4, 8), ids(4, 8, seed=1)
     exact.load_state_dict(small.state_dict())
@@ -85,6 +105,7 @@ def test_float32_is_close_to_float64():
 
 # ---- what a token may see -------------------------------------------------------------------------------------------
 
+@on_every_device
 @given(st.integers(1, BLOCK), st.data())
 def test_the_future_changes_nothing(T, data):
     t, seed = data.draw(st.integers(0, T - 1)), data.draw(st.integers(0, 99))
@@ -100,6 +121,7 @@ def test_the_future_changes_nothing(T, data):
         assert not np.allclose(logits(model, idx)[:, t + 1:], logits(model, other)[:, t + 1:])
 
 
+@on_every_device
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 2), st.integers(0, 3), st.integers(0, 99))
 def test_padding_changes_nothing(lengths, left, right, seed):
     """Logits, loss and gradients of the real tokens are those of each row alone, whatever stands around them."""
@@ -114,7 +136,7 @@ def test_padding_changes_nothing(lengths, left, right, seed):
     together = logits(model, idx, mask=mask)
     for b, row in enumerate(rows):
         np.testing.assert_allclose(together[b, mask[b]], logits(model, row[None])[0], atol=1e-12)
-    alone = sum((model.loss(row[None], (row[None] + 1) % V) * len(row) for row in rows), Tensor(0.0, dtype=np.float64))
+    alone = sum(model.loss(row[None], (row[None] + 1) % V) * len(row) for row in rows)
     alone, loss = alone / sum(lengths), model.loss(idx, targets, mask=mask)
     assert loss.item() == pytest.approx(alone.item(), rel=1e-12)
     g, h = grads(model, loss), grads(model, alone)
@@ -122,6 +144,7 @@ def test_padding_changes_nothing(lengths, left, right, seed):
         np.testing.assert_allclose(g[name], h[name], atol=1e-12, err_msg=name)
 
 
+@on_every_device
 def test_padding_on_the_right_needs_no_mask():
     model, idx = tiny(), ids(2, 5)
     longer = np.concatenate([idx, ids(2, 3, seed=9)], axis=1)
@@ -130,6 +153,7 @@ def test_padding_on_the_right_needs_no_mask():
 
 # ---- the cache ------------------------------------------------------------------------------------------------------
 
+@on_every_device
 @given(st.integers(1, BLOCK), st.integers(0, 99), st.data())
 def test_the_cache_equals_no_cache(T, seed, data):
     """Read in pieces of any size; each row with padding of its own on the left."""
@@ -210,6 +234,7 @@ def test_a_new_model_knows_nothing():
     assert model.loss(ids(4, 16), ids(4, 16, seed=1)).item() == pytest.approx(np.log(50), abs=0.2)
 
 
+@on_every_device
 def test_state_dict_round_trip():
     a, b = tiny(seed=0), tiny(seed=1)
     assert (logits(a, ids(2, 5)) != logits(b, ids(2, 5))).any()
@@ -217,9 +242,10 @@ def test_state_dict_round_trip():
     np.testing.assert_array_equal(logits(a, ids(2, 5)), logits(b, ids(2, 5)))
 
 
+@on_every_device
 def test_dropout_is_seeded_and_off_in_eval():
     def model(seed):
-        return GPT(GPTConfig(V, BLOCK, 1, 2, 8, dropout=0.5), rng=np.random.default_rng(seed))
+        return checks.place(GPT(GPTConfig(V, BLOCK, 1, 2, 8, dropout=0.5), rng=np.random.default_rng(seed)))
     a, b, idx = model(3), model(3), ids(2, 5)
     first = logits(a, idx)
     np.testing.assert_array_equal(first, logits(b, idx))
@@ -237,6 +263,7 @@ def test_dropout_acts_on_the_embeddings_and_on_what_each_block_adds(monkeypatch)
 
 # ---- the heads ------------------------------------------------------------------------------------------------------
 
+@on_every_device
 def test_a_reward_model_has_a_body_of_its_own():
     gpt = tiny()
     before = {name: a.copy() for name, a in gpt.state_dict().items()}

@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from tinygrad_lm import emulator
+from tinygrad_lm import backend, emulator
 from tinygrad_lm.ops.attention import attention_backward, attention_forward
 from tinygrad_lm.ops.attention_kernels import (attention_kernel_backward, attention_kernel_forward,
                                                qkv_attention_kernel_backward, qkv_attention_kernel_forward)
 from tinygrad_lm.ops.causal_attention import qkv_attention_backward, qkv_attention_forward
 
 from .planted import planted
+from .strict_cupy import strict_cupy
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="the emulator needs a C++ compiler")
 
@@ -18,9 +19,19 @@ few = settings(max_examples=3)                                           # a hea
 lengths = st.sampled_from([1, 2, 15, 31, 32, 33, 63, 64, 65, 70])        # below, at and off the tiles of 16, 32 and 64 rows
 
 
-@pytest.fixture(params=["emulator", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["emulator", pytest.param("stand-in", marks=pytest.mark.slow),
+                        pytest.param("gpu", marks=pytest.mark.gpu)])
 def xp(request):
-    return np if request.param == "emulator" else pytest.importorskip("cupy")
+    """The module whose arrays the kernels are given: NumPy, the strict stand-in for CuPy (the emulator again), CuPy."""
+    if request.param == "emulator":
+        yield np
+    elif request.param == "gpu":
+        if backend.why_no_cuda():
+            pytest.skip(backend.why_no_cuda())
+        yield backend.cuda()
+    else:
+        with strict_cupy() as cupy:
+            yield cupy
 
 
 # ---- storage ----------------------------------------------------------------------------------------------------------
@@ -67,7 +78,7 @@ def _check_attention(xp, storage, B, H, K, T, S, D, is_causal=False, key_lengths
     y, kept = attention_kernel_forward(*map(xp.asarray, (q, k, v)), **options, tensor_cores=tensor_cores)
     near(y, exact, storage)
     assert kept.lse.dtype == np.float32 and kept.lse.shape == (B, H, T)
-    gradients = attention_kernel_backward(xp.asarray(dy), kept)
+    gradients = attention_kernel_backward(xp.asarray(dy), kept, tensor_cores=tensor_cores)
     for ours, theirs in zip(gradients, attention_backward(read(dy), saved, (True,) * 3)):
         near(ours, theirs, storage)
     return y, gradients
@@ -78,7 +89,8 @@ def check_qkv_attention(xp, storage, B, T, H, D, seed=0, tensor_cores=True):
     exact, saved = qkv_attention_forward(read(qkv), n_head=H)
     y, kept = qkv_attention_kernel_forward(xp.asarray(qkv), H, tensor_cores=tensor_cores)
     near(y, exact, storage)
-    near(qkv_attention_kernel_backward(xp.asarray(dy), kept)[0], qkv_attention_backward(read(dy), saved)[0], storage)
+    dqkv, = qkv_attention_kernel_backward(xp.asarray(dy), kept, tensor_cores=tensor_cores)
+    near(dqkv, qkv_attention_backward(read(dy), saved)[0], storage)
 
 
 @st.composite
@@ -95,8 +107,12 @@ CASES = [dict(B=1, H=4, K=2, T=70, S=70, is_causal=True),                # group
          dict(B=1, H=2, K=1, T=5, S=67, is_causal=True, key_lengths=[64])]
 
 
-@pytest.mark.parametrize("storage, D", [("float32", D) for D in (16, 32, 64, 128)]
-                         + [("float16", 32), ("float16", 64), ("float16", 128), ("bfloat16", 64)])
+TENSOR_CORES = [("float16", 32), ("float16", 64), ("float16", 128), ("bfloat16", 64)]
+OTHERS = [(storage, D) for storage in ("float16", "bfloat16") for D in range(16, 129, 16) if (storage, D) not in TENSOR_CORES]
+
+
+@pytest.mark.parametrize("storage, D", [("float32", D) for D in (16, 32, 64, 128)] + TENSOR_CORES
+                         + [pytest.param(*kind, marks=pytest.mark.slow) for kind in OTHERS])
 @few
 @given(cases())
 @example(CASES[0])
@@ -128,11 +144,41 @@ def test_tensor_cores_and_plain_arithmetic_agree(xp):
     check_qkv_attention(xp, "float16", 1, 40, 2, 64, tensor_cores=False)
 
 
+def check_several_blocks(xp, storage, D, order):
+    """More rows than the 128 of a block and more tiles than the two in shared memory; and then fewer than a stripe of 16."""
+    check_attention(xp, storage, 1, 2, 1, 130, 140, D, is_causal=True, order=order)
+    check_attention(xp, storage, 2, 1, 1, 33, 141, D, key_lengths=[130, 97], order=order)
+    check_attention(xp, storage, 1, 1, 1, 1, 1, D, order=order)
+
+
+@pytest.mark.parametrize("storage, D", [("float16", 32)] + [pytest.param(*kind, marks=pytest.mark.slow)
+                                                           for kind in TENSOR_CORES[1:] + OTHERS])
+def test_tensor_cores_over_several_blocks(xp, storage, D):
+    for order in emulator.ORDERS:
+        check_several_blocks(xp, storage, D, order)
+
+
+def test_the_same_bits_in_every_order(xp):
+    """No sum depends on which thread or block is first."""
+    def gradients(order):
+        return check_attention(xp, "float16", 1, 2, 1, 40, 70, 32, is_causal=True, order=order)[1]
+    first = gradients("forward")
+    for order in emulator.ORDERS:
+        assert all((ours == theirs).all() for ours, theirs in zip(gradients(order), first))
+
+
+def test_a_scale_of_any_sign(xp):
+    """What is masked stays so: the tensor cores' kernels, which mask before they scale, leave these to the others."""
+    for scale in (-0.3, 0.0):
+        check_attention(xp, "float16", 1, 1, 1, 20, 30, 32, is_causal=True, scale=scale)
+
+
 def test_queries_that_see_nothing(xp):
     """Zeros, and gradients of zero: of a sequence without keys, and of queries before all keys."""
-    y, (dq, dk, dv) = check_attention(xp, "float32", 2, 1, 1, 9, 4, 16, is_causal=True, key_lengths=[0, 4])
-    assert not y[0].any() and not dq[0].any() and not dk[0].any() and not dv[0].any()
-    assert not y[1, :, :5].any() and not dq[1, :, :5].any() and y[1, :, 5:].all()
+    for storage, D in (("float32", 16), ("float16", 32)):
+        y, (dq, dk, dv) = check_attention(xp, storage, 2, 1, 1, 9, 4, D, is_causal=True, key_lengths=[0, 4])
+        assert not y[0].any() and not dq[0].any() and not dk[0].any() and not dv[0].any()
+        assert not y[1, :, :5].any() and not dq[1, :, :5].any() and y[1, :, 5:].all()
 
 
 def test_large_scores(xp):
@@ -146,20 +192,21 @@ def test_large_scores(xp):
 
 
 def test_only_what_is_needed(xp):
-    q, k, v, dy = map(xp.asarray, draws(0, "float32", *[(1, 1, 5, 16)] * 4))
-    _, kept = attention_kernel_forward(q, k, v, scale=0.25)
-    together = attention_kernel_backward(dy, kept)
-    for i in range(3):
-        alone = attention_kernel_backward(dy, kept, [j == i for j in range(3)])
-        assert [g is not None for g in alone] == [j == i for j in range(3)]
-        assert (alone[i] == together[i]).all()                           # the same sums in the same order
+    for storage, D in (("float32", 16), ("float16", 32)):
+        q, k, v, dy = map(xp.asarray, draws(0, storage, *[(1, 1, 5, D)] * 4))
+        _, kept = attention_kernel_forward(q, k, v, scale=0.25)
+        together = attention_kernel_backward(dy, kept)
+        for i in range(3):
+            alone = attention_kernel_backward(dy, kept, [j == i for j in range(3)])
+            assert [g is not None for g in alone] == [j == i for j in range(3)]
+            assert (alone[i] == together[i]).all()                       # the same sums in the same order
 
 
 # ---- planted mistakes -------------------------------------------------------------------------------------------------
 
 PLANTED = {
-    "the mask is off by one": ("attention.cu", "causal ? t + 1 + S - T", "causal ? t + 2 + S - T"),
-    "key lengths are forgotten": ("attention.cu", "return n < keys ? n : keys", "return n"),
+    "the mask is off by one": ("attention.cuh", "causal ? t + 1 + S - T", "causal ? t + 2 + S - T"),
+    "key lengths are forgotten": ("attention.cuh", "return n < keys ? n : keys", "return n"),
     "a larger peak does not shrink the sum": ("attention.cu", "out[i][e] *= shrink", "out[i][e] *= 1"),
     "a larger peak does not shrink the total": ("attention.cu", "total[i] *= shrink", "total[i] *= 1"),
     "∞ − ∞ where nothing is seen": ("attention.cu", "most == -INFINITY_F ? 0.0f : most", "most"),
@@ -180,17 +227,39 @@ PLANTED = {
     "the first tile of queries is not whole": ("attention.cu", "int t0 = first / N * N", "int t0 = first / N * N + N"),
     "rows past the end are read": ("attention.cu", "first + r < end && c < size ?", "c < size ?"),
     "channels past the end are written": ("attention.cu", "r < end && channel < size", "r < end"),
-    "tensor cores: the mask is off by one": ("attention_mma.cu", "causal ? S - T + 1 : S", "causal ? S - T + 2 : S"),
     "tensor cores: a larger peak shrinks nothing": ("attention_mma.cu", "out[r][j][2 * half + 1] *= shrink", "0"),
-    "tensor cores: v is not transposed": ("attention_mma.cu", "load_matrices<true>", "load_matrices<false>"),
-    "tensor cores: a-fragments in the wrong order": ("attention_mma.cu", "p[r][2 * s + e / 2][e % 2 * 2], p[r][2 * s + e / 2]",
-                                                     "p[r][2 * s + e % 2][e / 2 * 2], p[r][2 * s + e % 2]"),
-    "tensor cores: an edge tile taken for a whole one": ("attention_mma.cu", "s0 + N > past + t1", "s0 > past + t1"),
+    "tensor cores: an edge tile taken for a whole one": ("attention_mma.cu", "s0 + N > z.seen(t1)", "s0 > z.seen(t1)"),
+    "tensor cores: v is not transposed": ("attention_mma.cuh", "load_matrices<true>", "load_matrices<false>"),
+    "tensor cores: a-fragments in the wrong order": ("attention_mma.cuh", "w[r][2 * s + e / 2][e % 2 * 2], w[r][2 * s + e / 2]",
+                                                     "w[r][2 * s + e % 2][e / 2 * 2], w[r][2 * s + e % 2]"),
+    "tensor cores: rows in shared memory as fragments, two swapped": (
+        "attention_mma.cuh", "(r * STRIPE + lane % 16) * (D + PAD) + d * 16 + lane / 16 * 8",
+        "(r * STRIPE + lane / 16 * 8 + lane % 8) * (D + PAD) + d * 16 + lane / 8 % 2 * 8"),
+    "tensor cores: rows past the end are written": ("attention_mma.cuh", "if (t >= end) continue;", ""),
+    "tensor cores: rows past the end are read": ("attention_mma.cuh", ", first + r < end);", ", true);"),
+    **{f"tensor cores: {name}": ("attention_mma_backward.cu", right, wrong) for name, right, wrong in [
+        ("the corner of the mask is lost for the keys", "z.seen(t0) < s1 + R * STRIPE", "z.seen(t0) < s1"),
+        ("the mask's rows 8 to 15 taken for 0 to 7", "r * STRIPE + half * 8 >= below", "r * STRIPE >= below"),
+        ("the corner of the mask is lost for the queries", "s0 + STEP > z.seen(t1)", "s0 > z.seen(t1)"),
+        ("keys that a warp's last queries see are left out", "(t1 + R * STRIPE < z.T ? t1 + R * STRIPE : z.T) - 1", "t1"),
+        ("queries that see some keys of a warp are left out", "z.seen(t0 + STEP - 1) <= s1", "z.seen(t0) <= s1"),
+        ("the tile with the first query is left out", "start = first / N * N", "start = first / N * N + N"),
+        ("the scale is forgotten in dk", "sum_k, z.scale", "sum_k, 1"),
+        ("the scale is forgotten in dq", "sum, z.scale", "sum, 1"),
+        ("delta is forgotten", "(dp - delta)", "dp"),
+        ("∞ − ∞ where nothing is seen", "lse == -INFINITY_F ? INFINITY_F : lse * LOG2_E", "lse * LOG2_E"),
+        ("one head of a group is left out", "i < tiles * group", "i < tiles"),
+        ("the head after the group", "h = kh * group + i / tiles", "h = kh * group + (i + 1) / tiles"),
+        ("the next tile overwrites this one", "half = i % 2 * N", "half = 0"),
+        ("no barrier between tiles", "        wait_for_copies();\n        __syncthreads();", "        wait_for_copies();\n        //"),
+        ("tiles are read before they have come", "        wait_for_copies();", "        "),
+        ("dk and dv are swapped", "weigh_rows<D>(sum_v, p, dy_tiles", "weigh_rows<D>(sum_v, ds, dy_tiles"),
+    ]},
 }
 
 
 def check_all(xp, file):
-    storage, D = ("float32", 20) if file == "attention.cu" else ("float16", 32)
+    storage, D = ("float16", 32) if "mma" in file else ("float32", 20)
     for case in CASES[:3]:
         check_attention(xp, storage, D=D, **case)
     for order in emulator.ORDERS:                                        # peaks grow from tile to tile

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import Tensor, functional as F, gradcheck, nn, optim
+from tinygrad_lm import Tensor, backend, functional as F, gradcheck, nn, optim
 
+from .checks import place, tensor, there
 from .strategies import array, shapes
+
+on_every_device = pytest.mark.usefixtures("device")
 
 
 def rng():
@@ -85,21 +88,23 @@ def test_freezing():
     assert m.requires_grad_() is m and m(np.array([0])).requires_grad
 
 
+@on_every_device
 def test_a_whole_model_has_the_right_gradients():
-    m = Tiny().to(np.float64).eval()
+    m = place(Tiny().to(np.float64)).eval()
     assert {p.dtype for p in m.parameters()} == {np.dtype("f8")} and m.head.weight is m.table.weight
     assert gradcheck(lambda *_: F.cross_entropy(m(np.array([0, 1, 1])), np.array([3, 0, -100])), *m.parameters())
 
 
+@on_every_device
 @given(shapes(most=2), st.data())
 def test_layers_compute_their_functions(lead, data):
     r, x = rng(), data.draw(array((*lead, 3)))
-    layer, norm, rms = nn.Linear(3, 2, rng=r).to("f8"), nn.LayerNorm(3).to("f8"), nn.RMSNorm(3).to("f8")
-    np.testing.assert_allclose(layer(x).data, x @ layer.weight.data.T + layer.bias.data)
+    layer, norm, rms = (place(m.to("f8")) for m in (nn.Linear(3, 2, rng=r), nn.LayerNorm(3), nn.RMSNorm(3)))
+    np.testing.assert_allclose(layer(tensor(x)).numpy(), x @ layer.weight.numpy().T + layer.bias.numpy())
     assert nn.Linear(3, 2, bias=False, rng=r).bias is None and nn.LayerNorm(3, bias=False).bias is None
     centred = x - x.mean(-1, keepdims=True)
-    np.testing.assert_allclose(norm(x).data, centred / np.sqrt((centred ** 2).mean(-1, keepdims=True) + 1e-5))
-    np.testing.assert_allclose(rms(x).data, x / np.sqrt((x ** 2).mean(-1, keepdims=True) + 1e-6))
+    np.testing.assert_allclose(norm(tensor(x)).numpy(), centred / np.sqrt((centred ** 2).mean(-1, keepdims=True) + 1e-5))
+    np.testing.assert_allclose(rms(tensor(x)).numpy(), x / np.sqrt((x ** 2).mean(-1, keepdims=True) + 1e-6))
 
 
 def test_layers_start_as_they_say():
@@ -142,9 +147,13 @@ KINDS = [(optim.SGD, sgd, dict(lr=0.1, momentum=0.9, weight_decay=0.05)),
 every_kind = pytest.mark.parametrize("make, loop, options", KINDS)
 
 
-def parameters(*shapes):
+def parameters(*shapes, dtype="f8"):
     r = rng()
-    return [nn.Parameter(r.standard_normal(s)) for s in shapes]
+    return [nn.Parameter(tensor(r.standard_normal(s).astype(dtype)).data) for s in shapes]
+
+
+def values(params):
+    return [p.numpy().copy() for p in params]
 
 
 def run(optimizer, params, grads):
@@ -152,24 +161,28 @@ def run(optimizer, params, grads):
     for row in grads:
         for p, g in zip(params, row):
             if g is not None:
-                (p * g).sum().backward()                    # the gradient of Σ p g is g
+                (p * there(g.astype(p.dtype), p)).sum().backward()          # the gradient of Σ p g is g
         optimizer.step()
         optimizer.zero_grad()
 
 
+@on_every_device
 @every_kind
 def test_steps_follow_the_formula(make, loop, options):
     """Matrices decay and vectors do not, in whatever order they come; a later lr counts at once."""
-    params = parameters((3,), (2, 3), (), (2, 2, 2))
-    start, r = [p.data.copy() for p in params], np.random.default_rng(1)
-    grads = [[r.standard_normal(p.shape) for p in params] for _ in range(5)]
-    run(make(params, **options), params, grads)
-    for i, (p, w) in enumerate(zip(params, start)):
-        decay = options["weight_decay"] if p.ndim >= 2 else 0
-        expected = loop(w, [row[i] for row in grads], **options | dict(weight_decay=decay))
-        np.testing.assert_allclose(p.data, expected, rtol=1e-12, atol=1e-14)
+    for dtype, tolerance in ("f8", dict(rtol=1e-12, atol=1e-14)), ("f4", dict(rtol=1e-4, atol=1e-6)):
+        params = parameters((3,), (2, 3), (), (2, 2, 2), dtype=dtype)
+        start, r = values(params), np.random.default_rng(1)
+        grads = [[r.standard_normal(p.shape) for p in params] for _ in range(5)]
+        run(make(params, **options), params, grads)
+        for i, (p, w) in enumerate(zip(params, start)):
+            decay = options["weight_decay"] if p.ndim >= 2 else 0
+            expected = loop(w, [row[i] for row in grads], **options | dict(weight_decay=decay))
+            assert p.dtype == dtype
+            np.testing.assert_allclose(p.numpy(), expected, **tolerance)
 
 
+@on_every_device
 @every_kind
 def test_more_than_one_block(make, loop, options):
     """Stretches longer than BLOCK, and ends that are no multiple of it."""
@@ -178,42 +191,48 @@ def test_more_than_one_block(make, loop, options):
         test_steps_follow_the_formula(make, loop, options)
 
 
+@on_every_device
 def test_a_block_is_full_size_by_default():
     p, = parameters((2, optim.BLOCK))
-    start = p.data.copy()
+    start, = values([p])
     run(optim.AdamW([p], lr=0.1, weight_decay=0.0), [p], [[np.ones(p.shape)]])
-    np.testing.assert_allclose(p.data, start - 0.1, atol=1e-8)
+    np.testing.assert_allclose(p.numpy(), start - 0.1, atol=1e-8)
 
 
+@on_every_device
 @every_kind
 def test_without_a_gradient_nothing_moves(make, loop, options):
     """Neither the parameter nor its momentum; the neighbours move."""
     params = parameters((2, 2), (2, 2), (2, 2))
-    start, r = [p.data.copy() for p in params], np.random.default_rng(1)
+    start, r = values(params), np.random.default_rng(1)
     g = [[r.standard_normal((2, 2)) for _ in params] for _ in range(3)]
     g[1][1] = None
     g[2][0] = g[2][2] = None
     optimizer = make(params, **options)
     run(optimizer, params, g[:1])
-    middle = [p.data.copy() for p in params]
+    middle = values(params)
     run(optimizer, params, g[1:2])
-    assert (params[1].data == middle[1]).all() and all((params[i].data != middle[i]).all() for i in (0, 2))
-    middle = [p.data.copy() for p in params]
+    end = values(params)
+    assert (end[1] == middle[1]).all() and all((end[i] != middle[i]).all() for i in (0, 2))
+    middle = end
     run(optimizer, params, g[2:])
-    assert all((params[i].data == middle[i]).all() for i in (0, 2)) and (params[1].data != middle[1]).all()
-    assert all((p.data != w).all() for p, w in zip(params, start))
+    end = values(params)
+    assert all((end[i] == middle[i]).all() for i in (0, 2)) and (end[1] != middle[1]).all()
+    assert all((p != w).all() for p, w in zip(end, start))
 
 
+@on_every_device
 @every_kind
 def test_a_gradient_set_by_hand(make, loop, options):
     p, q = parameters((2, 3), (2, 3))
-    start, g = p.data.copy(), np.random.default_rng(1).standard_normal((3, 2)).T
+    start, g = p.numpy().copy(), np.random.default_rng(1).standard_normal((3, 2)).T
     optimizer = make([p, q], **options)
-    p.grad = g                                              # neither the buffer nor contiguous
+    p.grad = tensor(g).data                                 # neither the buffer nor contiguous
     optimizer.step()
-    np.testing.assert_allclose(p.data, loop(start, [g], **options), rtol=1e-12)
+    np.testing.assert_allclose(p.numpy(), loop(start, [g], **options), rtol=1e-12)
 
 
+@on_every_device
 @every_kind
 def test_a_state_continues_exactly(make, loop, options):
     """Three steps, saved and loaded, three more: the same bits as six."""
@@ -228,8 +247,8 @@ def test_a_state_continues_exactly(make, loop, options):
     second = make(resumed, **options)
     second.load_state_dict({name: a.copy() for name, a in first.state_dict().items()})
     run(second, resumed, grads[3:])
-    for a, b in zip(params, resumed):
-        np.testing.assert_array_equal(a.data, b.data)
+    for a, b in zip(values(params), values(resumed)):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_updates_are_as_long_as_possible():
@@ -246,13 +265,14 @@ def test_updates_are_as_long_as_possible():
     assert calls[1:] == [(0, 4, 4), (10, 20, 2)]
 
 
+@on_every_device
 def test_tied_parameters_move_once():
-    m = Tiny().to("f8").eval()
-    w, optimizer = m.table.weight.data.copy(), optim.SGD(m.parameters(), lr=0.1)
+    m = place(Tiny().to("f8")).eval()
+    w, optimizer = m.table.weight.numpy().copy(), optim.SGD(m.parameters(), lr=0.1)
     m(np.array([0, 1])).sum().backward()
-    g = m.head.weight.grad.copy()
+    g = backend.to_host(m.head.weight.grad).copy()
     optimizer.step()
-    np.testing.assert_allclose(m.table.weight.data, w - 0.1 * g)
+    np.testing.assert_allclose(m.table.weight.numpy(), w - 0.1 * g)
     assert m.head.weight is m.table.weight
 
 
@@ -273,8 +293,9 @@ def test_parameters_and_gradients_lie_in_one_buffer():
     assert all(p.grad is None for p in m.parameters())
 
 
+@on_every_device
 def test_training_in_float32_stays_there():
-    m = Tiny()
+    m = place(Tiny())
     for make in optim.SGD, optim.AdamW:
         optimizer = make(m.parameters(), lr=np.float64(0.1), weight_decay=np.float64(0.1))
         m(np.array([0, 1])).sum().backward()
@@ -285,18 +306,20 @@ def test_training_in_float32_stays_there():
 
 # ---- clipping and the learning rate ---------------------------------------------------------------------------------
 
+@on_every_device
 @given(st.lists(array(shapes(sizes=(0, 2, 3))), min_size=1, max_size=4), st.sampled_from([0.1, 1.0, 100.0]))
 def test_clip_grad_norm_(grads, most):
     """The joint norm of all gradients is at most `most`, and their directions stay; those without one are passed over."""
     params = [nn.Parameter(np.zeros(g.shape)) for g in grads] + [nn.Parameter([1.0])]
     for p, g in zip(params, grads):
-        p.grad = g.copy(order="K")
+        p.grad = tensor(g.copy(order="K")).data
     norm = sqrt(sum((g ** 2).sum() for g in grads))
     assert optim.clip_grad_norm_(iter(params), most) == pytest.approx(norm)
     for p, g in zip(params, grads):
-        np.testing.assert_allclose(p.grad, g * min(1, most / norm) if norm else g, rtol=1e-12)
+        np.testing.assert_allclose(backend.to_host(p.grad), g * min(1, most / norm) if norm else g, rtol=1e-12)
 
 
+@on_every_device
 @given(st.lists(st.booleans(), min_size=4, max_size=4).filter(any), st.sampled_from([0.1, 1.0, 100.0]),
        st.sampled_from([1, 2, 3, 9]))
 def test_an_optimizer_clips_what_it_holds(there, most, workers):
@@ -308,10 +331,11 @@ def test_an_optimizer_clips_what_it_holds(there, most, workers):
         optimizer = optim.AdamW(parameters(*shapes))
         optimizer.flat_grad[...] = 1e6
         for p in optimizer.params:
-            p.grad = next((g.copy() for g, shape in zip(gradients, shapes) if shape == p.shape and g is not None), None)
+            g = gradients[shapes.index(p.shape)]
+            p.grad = None if g is None else tensor(g.copy()).data
         loose = [nn.Parameter(np.zeros(shape)) for shape in shapes]
         for p, g in zip(loose, gradients):
-            p.grad = g
+            p.grad = None if g is None else tensor(g).data
         norm = optim.clip_grad_norm_(loose, most)
         assert optimizer.clip_grad_norm_(most, workers=workers) == pytest.approx(norm)
     expected = dict(zip(shapes, (p.grad for p in loose)))
@@ -319,7 +343,7 @@ def test_an_optimizer_clips_what_it_holds(there, most, workers):
         if expected[p.shape] is None:
             assert p.grad is None
         else:
-            np.testing.assert_allclose(p.grad_buffer, expected[p.shape], rtol=1e-12)
+            np.testing.assert_allclose(backend.to_host(p.grad_buffer), backend.to_host(expected[p.shape]), rtol=1e-12)
 
 
 @every_kind
@@ -348,11 +372,12 @@ def test_warmup_cosine():
     assert optim.warmup_cosine(0, lr=1.0, warmup=0, total=0) in (0.0, 1.0)
 
 
+@on_every_device
 def test_training_learns():
     """y = 2x + 1 by AdamW: the whole road from forward to step."""
-    layer = nn.Linear(1, 1, rng=rng())
+    layer = place(nn.Linear(1, 1, rng=rng()))
     optimizer = optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.0)
-    x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
+    x = tensor(np.linspace(-1, 1, 20, dtype=np.float32)[:, None], False)
     for _ in range(200):
         F.mse_loss(layer(x), 2 * x + 1).backward()
         optimizer.step()

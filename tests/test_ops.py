@@ -1,6 +1,7 @@
 """No operation is forgotten: every public function of functional.py has a test of its name, and so has every method."""
 import ast
 import inspect
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ def names_of_tests():
 def test_every_function_has_a_property():
     missing = {f"test_{name}" for name in public_functions()} - set(names_of_tests())
     assert not missing, f"functions of functional.py without a test of their own in tests/test_ops_*.py: {sorted(missing)}"
+
+
+def test_every_property_runs_on_a_device():
+    for file in HERE.glob("test_ops_*.py"):
+        marks = getattr(import_module(f"tests.{file.stem}"), "pytestmark", None)
+        assert marks and "device" in marks.args, f"{file.name} does not ask for the fixture `device` of conftest.py"
 
 
 def test_every_method_is_the_function_of_its_name():

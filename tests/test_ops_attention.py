@@ -3,11 +3,13 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import Tensor, functional as F
+from tinygrad_lm import functional as F
 from tinygrad_lm.ops import causal_attention
 
-from .checks import check, check_same, gradients
+from .checks import check, check_same, gradients, tensor, there, value_and_gradients
 from .strategies import array
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def by_loops(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=None):
@@ -28,6 +30,10 @@ def by_loops(q, k, v, *, mask=None, is_causal=False, key_lengths=None, scale=Non
             p = np.exp(scores - scores.max())
             y[b, h, t] = p / p.sum() @ values[seen]
     return y
+
+
+def placed(options, x):
+    return {name: there(value, x) for name, value in options.items()}
 
 
 @st.composite
@@ -55,8 +61,12 @@ def test_scaled_dot_product_attention(drawn):
     qkv, options = drawn
     loops = {"mask" if name == "attn_mask" else name: value for name, value in options.items()}
     with np.errstate(invalid="raise", divide="raise"):
-        check(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **options),
+        check(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **placed(options, q)),
               lambda q, k, v: by_loops(q, k, v, **loops), *qkv)
+
+
+def attended(q, k, v):
+    return F.scaled_dot_product_attention(tensor(q), tensor(k), tensor(v), is_causal=True).numpy()
 
 
 def test_scaled_dot_product_attention_that_sees_nothing():
@@ -67,11 +77,10 @@ def test_scaled_dot_product_attention_that_sees_nothing():
     row[1] = False
     for options, blind in ((dict(attn_mask=row), np.s_[:, :, 1]), (dict(attn_mask=np.where(row, 0, -np.inf)), np.s_[:, :, 1]),
                            (dict(key_lengths=np.array([0, 3])), np.s_[0])):
-        y = F.scaled_dot_product_attention(q, k, v, **options).data
-        dq, dk, dv = gradients(lambda *a: F.scaled_dot_product_attention(*a, **options), q, k, v)
+        y, dq, dk, dv = value_and_gradients(lambda *a: F.scaled_dot_product_attention(*a, **placed(options, a[0])), q, k, v)
         assert (y[blind] == 0).all() and (dq[blind] == 0).all()
         assert all(np.isfinite(a).all() for a in (y, dq, dk, dv))
-    late = F.scaled_dot_product_attention(q, k[:, :, :1], v[:, :, :1], is_causal=True).data       # 3 queries, 1 key
+    late = attended(q, k[:, :, :1], v[:, :, :1])                           # 3 queries, 1 key
     assert (late[:, :, :2] == 0).all() and (late[:, :, 2] == v[:, :, 0]).all()
 
 
@@ -80,17 +89,17 @@ def test_scaled_dot_product_attention_is_causal(T, data):
     """Nothing flows from the future: no value forward, no gradient backward."""
     q, k, v = (data.draw(array((1, 2, T, 3))) for _ in range(3))
     t = data.draw(st.integers(0, T - 2))
-    dk, dv = gradients(lambda k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, t], k, v)
+    dk, dv = gradients(lambda k, v: F.scaled_dot_product_attention(there(q, k), k, v, is_causal=True)[:, :, t], k, v)
     assert (dk[:, :, t + 1:] == 0).all() and (dv[:, :, t + 1:] == 0).all() and (dv[:, :, :t + 1] != 0).any()
-    before = F.scaled_dot_product_attention(q, k, v, is_causal=True).data[:, :, :t + 1]
+    before = attended(q, k, v)[:, :, :t + 1]
     k[:, :, t + 1:], v[:, :, t + 1:] = 99, -99
-    np.testing.assert_array_equal(F.scaled_dot_product_attention(q, k, v, is_causal=True).data[:, :, :t + 1], before)
+    np.testing.assert_array_equal(attended(q, k, v)[:, :, :t + 1], before)
 
 
 def test_scaled_dot_product_attention_of_large_scores():
     q = np.full((1, 1, 2, 4), 300.0, np.float32)
     with np.errstate(over="raise", invalid="raise"):
-        y = F.scaled_dot_product_attention(q, q, q, is_causal=True).data
+        y = attended(q, q, q)
     assert np.isfinite(y).all() and y.dtype == np.float32
 
 
@@ -114,20 +123,18 @@ def test_qkv_attention_over_many_tokens():
     qkv = np.random.default_rng(0).standard_normal((2, 300, 3 * 8))
     q, k, v = qkv.reshape(2, 300, 3, 2, 4).transpose(2, 0, 3, 1, 4)
     expected = by_loops(q, k, v, is_causal=True).transpose(0, 2, 1, 3).reshape(2, 300, 8)
-    np.testing.assert_allclose(F.qkv_attention(qkv, 2).data, expected, atol=1e-12)
+    np.testing.assert_allclose(F.qkv_attention(tensor(qkv), 2).numpy(), expected, atol=1e-12)
     dqkv, = gradients(lambda x: F.qkv_attention(x, 2), qkv)
 
     def composed(qkv):
         q, k, v = (p.reshape(2, 300, 2, 4).permute(0, 2, 1, 3) for p in F.split(qkv, 8, axis=-1))
-        scores = F.where(np.tril(np.ones((300, 300), bool)), q @ k.swapaxes(-1, -2) * 0.5, -np.inf)
+        scores = F.where(there(np.tril(np.ones((300, 300), bool)), q), q @ k.swapaxes(-1, -2) * 0.5, -np.inf)
         return (F.softmax(scores) @ v).permute(0, 2, 1, 3).reshape(2, 300, 8)
 
     np.testing.assert_allclose(dqkv, gradients(composed, qkv)[0], atol=1e-11)
 
 
 def test_attention_to_no_key_at_all_is_zero():
-    q, k = Tensor(np.ones((2, 1, 3, 4)), True), Tensor(np.ones((2, 1, 0, 4)), True)
-    y = F.scaled_dot_product_attention(q, k, k)
-    assert y.shape == (2, 1, 3, 4) and not y.data.any()
-    y.sum().backward()
-    assert not q.grad.any() and k.grad.shape == k.shape
+    q, nothing = np.ones((2, 1, 3, 4)), np.ones((2, 1, 0, 4))
+    y, dq, dk = value_and_gradients(lambda q, k: F.scaled_dot_product_attention(q, k, k), q, nothing)
+    assert y.shape == (2, 1, 3, 4) and not y.any() and not dq.any() and dk.shape == nothing.shape

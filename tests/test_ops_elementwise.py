@@ -2,14 +2,17 @@
 from math import erf
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 import tinygrad_lm as tg
 from tinygrad_lm import Tensor, functional as F
 from tinygrad_lm.ops.activation import gelu_tanh
 
-from .checks import check, check_same, gradients, holds
+from .checks import check, check_same, gradients, holds, tensor, there, value_and_gradients
 from .strategies import array, away_from_zero, broadcastable, lattice, shapes, uniform
+
+pytestmark = pytest.mark.usefixtures("device")
 
 positive, near_one = uniform(0.2, 3), uniform(0.5, 2)
 with_empty = shapes(sizes=(0, 1, 2, 3))
@@ -58,7 +61,7 @@ def test_clip(x, low, high):
 
 
 def test_clip_has_gradient_on_its_bounds():
-    x = Tensor([-2.0, -1.0, 0.0, 1.0, 2.0], True)
+    x = tensor(np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
     F.clip(x, -1, 1).sum().backward()
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
 
@@ -66,34 +69,35 @@ def test_clip_has_gradient_on_its_bounds():
 @given(broadcastable(uniform(), uniform(), lattice(0.2)))
 def test_where(drawn):
     *ab, c = drawn
-    check(lambda a, b: F.where(c > 0, a, b), lambda a, b: np.where(c > 0, a, b), *ab)
-    check(lambda a: F.where(c > 0, a, 0.0), lambda a: np.where(c > 0, a, 0.0), ab[0])
-    check(lambda b: F.where(Tensor(c > 0), 1.0, b), lambda b: np.where(c > 0, 1.0, b), ab[1])
+    check(lambda a, b: F.where(there(c > 0, a), a, b), lambda a, b: np.where(c > 0, a, b), *ab)
+    check(lambda a: F.where(there(c > 0, a), a, 0.0), lambda a: np.where(c > 0, a, 0.0), ab[0])
+    check(lambda b: F.where(Tensor(there(np.asarray(c > 0), b)), 1.0, b), lambda b: np.where(c > 0, 1.0, b), ab[1])
 
 
 @given(broadcastable(uniform(), lattice(0.2)))
 def test_masked_fill(drawn):
     x, m = drawn
-    check(lambda x: F.masked_fill(x, m > 0, -7.5), lambda x: np.where(m > 0, -7.5, x), x)
+    check(lambda x: F.masked_fill(x, there(m > 0, x), -7.5), lambda x: np.where(m > 0, -7.5, x), x)
 
 
 @given(array(values=lattice(0)))
 def test_astype(x):
-    x64 = Tensor(x, True)
+    x64 = tensor(x)
     y = x64.astype(np.float32)
     y.backward(np.full(y.shape, 0.5, np.float32))
     assert y.dtype == np.float32 and x64.grad.dtype == np.float64 and (x64.grad == 0.5).all()
-    np.testing.assert_array_equal(y.data, x.astype(np.float32))
+    np.testing.assert_array_equal(y.numpy(), x.astype(np.float32))
 
 
 @given(array())
 def test_to(x):
-    """To another type, and to where it is already; to another device: tests/test_device.py."""
-    x64 = Tensor(x, True)
-    assert x64.to("cpu") is x64.to(np.float64) is x64
+    """To another type, to where it is already, and to the host and back."""
+    x64 = tensor(x)
+    assert x64.to(x64.device) is x64.to(np.float64) is x64
     y = x64.to("float32")
     y.backward(np.full(y.shape, 0.5))
     assert y.dtype == np.float32 and x64.grad.dtype == np.float64 and (x64.grad == 0.5).all()
+    check(lambda x: F.to(F.to(x, "cpu") * 3, x.device), lambda x: x * 3, x)
 
 
 @given(array(values=lattice(0)))
@@ -139,11 +143,8 @@ def test_large_inputs_do_not_overflow():
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for f in F.sigmoid, F.logsigmoid, F.tanh, F.silu, F.gelu, F.erf, lambda x: F.gelu(x, approximate="tanh"):
             for dtype in np.float32, np.float64:
-                t = Tensor(x.astype(dtype), True)
-                y = f(t)
-                y.sum().backward()
-                assert np.isfinite(y.data).all() and np.isfinite(t.grad).all()
-    np.testing.assert_allclose(F.logsigmoid(x).data, [-1e4, -800, -np.log(2), 0, 0])
+                assert all(np.isfinite(a).all() for a in value_and_gradients(f, x, dtype=dtype))
+    np.testing.assert_allclose(F.logsigmoid(tensor(x)).numpy(), [-1e4, -800, -np.log(2), 0, 0])
 
 
 # ---- operators, and the type of the result --------------------------------------------------------------------------
@@ -158,8 +159,8 @@ def test_operators(drawn, name):
     f = OPERATORS[name]
     a, b = drawn
     check_same(f, getattr(F, name), a, b)
-    check(lambda b: f(a.astype(b.dtype), b), lambda b: f(a, b), b)
-    check(lambda a: f(a, b.astype(a.dtype)), lambda a: f(a, b), a)
+    check(lambda b: f(there(a.astype(b.dtype), b), b), lambda b: f(a, b), b)
+    check(lambda a: f(a, there(b.astype(a.dtype), a)), lambda a: f(a, b), a)
     check(lambda b: f(1.5, b), lambda b: f(1.5, b), b)
     check(lambda a: f(a, 1.5), lambda a: f(a, 1.5), a)
 
@@ -172,10 +173,11 @@ def test_unary_operators(x):
 @given(broadcastable(lattice(0), lattice(0)))
 def test_comparisons(drawn):
     a, b = drawn
-    for x, y in (Tensor(a, True), Tensor(b)), (Tensor(a), b), (a, Tensor(b)):
+    one, other = tensor(a), tensor(b, False)
+    for x, y in (one, other), (one, other.data), (one.data, other):
         for ours, theirs in ((x < y, a < b), (x <= y, a <= b), (x > y, a > b), (x >= y, a >= b)):
             assert isinstance(ours, Tensor) and ours.dtype == bool and not ours.requires_grad
-            np.testing.assert_array_equal(ours.data, theirs)
+            np.testing.assert_array_equal(ours.numpy(), theirs)
 
 
 OTHERS = [2, 2.5, True, np.float64(2.5), np.float32(2.5), np.int64(2), np.array([1, 2, 3]), np.array([True, False, True]),
@@ -186,8 +188,10 @@ OTHERS = [2, 2.5, True, np.float64(2.5), np.float32(2.5), np.int64(2), np.array(
 def test_float32_stays_float32(name, other, reflected):
     """Whatever stands on the other side, unless it is an array of float64."""
     def f(a, b):
-        return F.where(np.array([True, False, True]), a, b) if name == "where" else OPERATORS.get(name, getattr(F, name))(a, b)
-    x = Tensor(np.array([0.5, 1.0, 1.5], np.float32), True)
+        return F.where(where, a, b) if name == "where" else OPERATORS.get(name, getattr(F, name))(a, b)
+    x = tensor(np.array([0.5, 1.0, 1.5], np.float32))
+    where = there(np.array([True, False, True]), x)
+    other = other.to(x.device) if isinstance(other, Tensor) else there(other, x)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = f(other, x) if reflected else f(x, other)
         y.sum().backward()
@@ -196,10 +200,10 @@ def test_float32_stays_float32(name, other, reflected):
 
 def test_options_do_not_change_the_type():
     """A NumPy float64 among the options does not turn float32 into float64."""
-    x = Tensor(np.ones((2, 3), np.float32), True)
+    x, w = tensor(np.ones((2, 3), np.float32)), tensor(np.ones(3, np.float32))
     two = np.float64(2)
-    for y in (F.clip(x, -two, two), F.masked_fill(x, x > 0, two), F.layer_norm(x, np.ones(3, "f4"), eps=two),
-              F.rms_norm(x, np.ones(3, "f4"), eps=two), F.pad(x, [(1, 1), (0, 0)], value=two),
+    for y in (F.clip(x, -two, two), F.masked_fill(x, x > 0, two), F.layer_norm(x, w, eps=two),
+              F.rms_norm(x, w, eps=two), F.pad(x, [(1, 1), (0, 0)], value=two),
               F.cross_entropy(x, np.array([0, 1]), label_smoothing=np.float64(0.1)),
               F.dropout(x, np.float64(0.5), rng=np.random.default_rng(0))):
         y.sum().backward()
@@ -207,7 +211,7 @@ def test_options_do_not_change_the_type():
 
 
 def test_a_list_keeps_the_precision_of_what_it_meets():
-    assert (Tensor(np.ones(2)) * [0.1, 0.2]).data.tolist() == [0.1, 0.2]
+    assert (tensor(np.ones(2)) * [0.1, 0.2]).data.tolist() == [0.1, 0.2]
     assert Tensor([0.1], dtype=np.float64).data[0] == 0.1
 
 
@@ -217,7 +221,7 @@ def test_random_weights_in_gradcheck_find_a_wrong_gradient():
     for factor in 1.001, np.nan:
         wrong = op(lambda x: (x * x, (x,)), lambda dy, saved: (dy * 2 * saved[0] * factor,))
         try:
-            tg.gradcheck(wrong, Tensor(np.array([1.0, 2.0]), True))
+            tg.gradcheck(wrong, tensor(np.array([1.0, 2.0])))
         except AssertionError as error:
             assert "first at (0,)" in str(error)
         else:

@@ -5,8 +5,10 @@ from hypothesis import given, settings, strategies as st
 
 from tinygrad_lm import functional as F
 
-from .checks import check, check_same
+from .checks import check, check_same, tensor, there
 from .strategies import array, shapes
+
+pytestmark = pytest.mark.usefixtures("device")
 
 size = st.integers(1, 3)
 
@@ -41,8 +43,8 @@ def test_matmul(kinds, data):
 def test_matmul_operators(kinds, data):
     a, b = factors(data.draw, kinds)
     check(lambda a, b: a @ b, np.matmul, a, b)
-    check(lambda b: a.astype(b.dtype) @ b, lambda b: a @ b, b)
-    check(lambda a: a @ b.astype(a.dtype), lambda a: a @ b, a)
+    check(lambda b: there(a.astype(b.dtype), b) @ b, lambda b: a @ b, b)
+    check(lambda a: a @ there(b.astype(a.dtype), a), lambda a: a @ b, a)
 
 
 @given(shapes(most=2, sizes=(0, 1, 2)), size, size, st.data())
@@ -60,9 +62,9 @@ def test_linear_add(rows, n_in, n_out, data):
 
 
 def test_linear_add_takes_equal_shapes_only():
-    x, w = np.ones((2, 3)), np.ones((4, 3))
+    x, w = tensor(np.ones((2, 3))), tensor(np.ones((4, 3)))
     with pytest.raises(ValueError, match=r"shape \(2, 4\) is added to an equal shape, not to \(4,\)"):
-        F.linear_add(np.ones(4), x, w)
+        F.linear_add(tensor(np.ones(4)), x, w)
 
 
 @given(shapes(most=2, sizes=(0, 1, 2)), size, size, st.data())

@@ -1,11 +1,14 @@
 """The same numbers in another arrangement."""
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from tinygrad_lm import Tensor, functional as F
 
 from .checks import check, holds_with
 from .strategies import array, broadcastable, shapes, uniform
+
+pytestmark = pytest.mark.usefixtures("device")
 
 anything = array(shapes(sizes=(0, 1, 2, 3)))
 with_axes = array(shapes(least=1))

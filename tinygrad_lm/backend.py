@@ -70,7 +70,6 @@ def cuda():
     if why_no_cuda() is not None:
         raise RuntimeError(why_no_cuda())
     cupy = sys.modules["cupy"]
-    importlib.import_module("cupyx")                      # scatter_add lives there
     pool = cupy.get_default_memory_pool()
 
     def allocate(size):
@@ -123,10 +122,7 @@ def random(rng, x):
 
 def scatter_add(target, index, values):
     """target[index] += values, where a position that `index` names twice receives both."""
-    if array_module(target) is np:
-        np.add.at(target, index, values)
-    else:
-        sys.modules["cupyx"].scatter_add(target, index, values)
+    array_module(target).add.at(target, index, values)
 
 
 def pieces(x, size=1 << 16):

@@ -6,6 +6,9 @@
 // lane that is missing from an exchange, shared memory read before it is written (it starts as NaN), arguments of the wrong
 // size. This is for proof and for learning, not for speed.
 #pragma once
+#ifdef EMULATOR_TRACE
+#undef __SANITIZE_THREAD__                     // ThreadSanitizer is not there: traffic.h takes its calls
+#endif
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -18,17 +21,24 @@
 #include <vector>
 #include <sys/mman.h>
 #include <link.h>
+#include <ucontext.h>
+#include <unwind.h>
+#include "sanitizers.h"
 
 #define EMULATOR 1
 #define __global__
+#ifdef __clang__
+#define __device__ __attribute__((nomerge))    // the calls in two branches stay two
+#else
 #define __device__
+#endif
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define __shared__ static thread_local         // the only thread-local data here: all of it lies in one place, to be poisoned
+#define __shared__ SHARED_MEMORY               // the only thread-local data here: all lies in one place, to be poisoned
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 struct float2 { float x, y; };
@@ -51,7 +61,28 @@ namespace emulator {
 
 constexpr size_t STACK = 256 << 10;            // address space; only what is touched becomes memory
 
-#if defined(__x86_64__)
+#if !defined(__x86_64__) && !defined(__aarch64__)
+#define EMULATOR_PORTABLE 1
+#endif
+
+#if EMULATOR_PORTABLE                          // any processor, by system calls: many times as slow
+inline void emulator_switch(void** save, void* resume) {
+    ucontext_t here;                           // lies on the stack that is left, and lives until it is taken up again
+    *save = &here;
+    swapcontext(&here, static_cast<ucontext_t*>(resume));
+}
+inline void* first_frame(char* top, void (*entry)()) {
+    char* bottom = top - STACK;
+    top -= (sizeof(ucontext_t) + 63) / 64 * 64;
+    ucontext_t* start = reinterpret_cast<ucontext_t*>(top);
+    getcontext(start);
+    start->uc_stack.ss_sp = bottom;
+    start->uc_stack.ss_size = top - bottom;
+    start->uc_link = nullptr;
+    makecontext(start, entry, 0);
+    return start;
+}
+#elif defined(__x86_64__)
 extern "C" __attribute__((visibility("hidden"))) void emulator_switch(void** save, void* resume);
 asm(".text\n.hidden emulator_switch\n.globl emulator_switch\nemulator_switch:\n"
     "push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
@@ -64,7 +95,7 @@ inline void* first_frame(char* top, void (*entry)()) {
     for (int i = 3; i <= 8; i++) sp[-i] = nullptr;
     return sp - 8;
 }
-#elif defined(__aarch64__)
+#else                                          // aarch64
 extern "C" __attribute__((visibility("hidden"))) void emulator_switch(void** save, void* resume);
 asm(".text\n.hidden emulator_switch\n.globl emulator_switch\nemulator_switch:\n"
     "sub sp, sp, #160\n"
@@ -82,16 +113,24 @@ inline void* first_frame(char* top, void (*entry)()) {
     sp[11] = reinterpret_cast<void*>(entry);   // x30, where ret goes
     return sp;
 }
-#else
-#error "the emulator switches fibers on x86-64 and aarch64"
 #endif
 
 enum State { READY, AT_BARRIER, IN_WARP, RETURNED };
 
+// Where a thread waits: the line, and the calls that led to it, innermost first. The line alone would not do: a helper that
+// both sides of a branch call has one line, and its callers have not met.
+constexpr int DEEPEST = 16;
+struct Site {
+    int line = 0, depth = 0;
+    uintptr_t calls[DEEPEST] = {};
+    bool operator==(const Site&) const = default;
+};
+
 struct Fiber {
     void* sp;
     State state;
-    int line;                                  // where it waits
+    Site site;                                 // where it waits
+    int barriers;                              // how many it has come to
     unsigned mask;                             // for whom, in a warp
     const void* given;                         // what it brings to an exchange
     void* received;                            // where the gifts of all 32 lanes go
@@ -104,6 +143,7 @@ static size_t n_stacks = 0;
 static void* scheduler;
 static int current, error_set, shared_bytes;
 static char* message;
+constexpr int MESSAGE = 2048;                  // its bytes
 static void (*body)(void*);
 static void* body_argument;
 static char* dynamic_shared = nullptr;
@@ -114,15 +154,68 @@ inline void place(int t) {
 }
 
 template <typename... A> void fail(const char* format, A... a) {
-    if (!error_set) snprintf(message, 512, format, a...);
+    if (!error_set) snprintf(message, MESSAGE, format, a...);
     error_set = 1;
 }
 
-inline void wait(State state, int line) {
+template <typename... A> void blame(const char* format, A... a) {                // a block
+    char longer[200];
+    snprintf(longer, sizeof longer, "block (%u, %u, %u): %s", blockIdx.x, blockIdx.y, blockIdx.z, format);
+    fail(longer, a...);
+}
+
+// Frames are read as they lie: no sanitizer's business.
+#define FRAMES_OF_THE_CALLERS __attribute__((no_sanitize("address", "thread", "undefined")))
+#if EMULATOR_PORTABLE
+inline _Unwind_Reason_Code note_call(_Unwind_Context* context, void* data) {
+    Site& s = *static_cast<Site*>(data);
+    if (s.depth == DEEPEST) return _URC_END_OF_STACK;
+    s.calls[s.depth++] = _Unwind_GetIP(context);
+    return _URC_NO_REASON;
+}
+FRAMES_OF_THE_CALLERS inline Site site(int line) {
+    Site s{line};
+    _Unwind_Backtrace(note_call, &s);
+    return s;
+}
+#else
+FRAMES_OF_THE_CALLERS inline Site site(int line) {                   // a frame begins with where its caller's lies, and where it returns to
+    Site s{line};
+    char* stack = stacks + current * STACK;
+    void** frame = static_cast<void**>(__builtin_frame_address(0));
+    for (; s.depth < DEEPEST && (char*)frame > stack && (char*)frame < stack + STACK; frame = static_cast<void**>(*frame))
+        s.calls[s.depth++] = reinterpret_cast<uintptr_t>(frame[1]);
+    return s;
+}
+#endif
+
+inline void count(int what) {
+    sanitizer::Ours ours;
+    counts[what]++;
+}
+
+inline Fiber& wait_where(State state, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     f.state = state;
-    f.line = line;
+    f.site = site(line);
+    return f;
+}
+
+inline void wait(State state, int line) {
+    Fiber& f = wait_where(state, line);
+    sanitizer::to_scheduler();
     emulator_switch(&f.sp, scheduler);
+}
+
+// These two are never inlined: the innermost call is theirs, in the kernel's own text.
+__device__ __noinline__ inline void barrier(int line) {
+    {
+        sanitizer::Ours ours;
+        counts[0]++;
+        fibers[current].barriers++;
+    }
+    wait(AT_BARRIER, line);
 }
 
 inline void entry() {
@@ -130,16 +223,67 @@ inline void entry() {
     wait(RETURNED, 0);
 }
 
+// What messages are made of. A site reads "line 7{12ab 34cd }", the calls as places in this library, which Python looks up.
+struct Text { char at[500]; };
+
+uintptr_t load_address();                      // of this library
+
+inline Text name(const Site& s) {
+    Text text;
+    int n = snprintf(text.at, sizeof text.at, "line %d{", s.line);
+    for (int i = 0; i < s.depth; i++)
+        n += snprintf(text.at + n, sizeof text.at - n, "%llx ", (unsigned long long)(s.calls[i] - 1 - load_address()));
+    snprintf(text.at + n, sizeof text.at - n, "}");
+    return text;
+}
+
+inline Text name(int thread) {
+    Text text;
+    unsigned t = thread, x = blockDim.x, y = blockDim.y;
+    snprintf(text.at, sizeof text.at, "thread (%u, %u, %u)", t % x, t / x % y, t / (x * y));
+    return text;
+}
+
+inline Text doing(int thread) {
+    const Fiber& f = fibers[thread];
+    Text text, who = name(thread), where = name(f.site);
+    if (f.state == RETURNED) snprintf(text.at, sizeof text.at, "%s has returned", who.at);
+    else if (f.state == AT_BARRIER) snprintf(text.at, sizeof text.at, "%s waits at the barrier of %s", who.at, where.at);
+    else snprintf(text.at, sizeof text.at, "%s waits in %s, for lanes %08x of its warp", who.at, where.at, f.mask);
+    return text;
+}
+
 // Lanes of a warp lay what they have on the table; when all of `mask` have, each takes the whole table home.
-inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+inline bool lay(unsigned mask, const void* given, void* received, size_t size, int line) {
+    sanitizer::Ours ours;
     Fiber& f = fibers[current];
     counts[1]++;
-    if (!(mask >> (current % 32) & 1)) {
-        fail("line %d: thread %d is not in the mask %08x of its own exchange", line, current, mask);
-        return wait(RETURNED, line);
-    }
     f.mask = mask, f.given = given, f.received = received, f.size = size;
-    wait(IN_WARP, line);
+    bool mine = mask >> (current % 32) & 1;
+    if (!mine) blame("%s is not in the mask %08x of its own exchange in %s", name(current).at, mask, name(site(line)).at);
+    return mine;
+}
+__device__ __noinline__ inline void exchange(unsigned mask, const void* given, void* received, size_t size, int line) {
+    wait(lay(mask, given, received, size, line) ? IN_WARP : RETURNED, line);
+}
+
+// Copies in the background: a card makes them at any time between start and wait. Here they are made at once, as early as
+// can be, or, where threads run backward, at the wait, as late as can be.
+struct Copy { void* to; const void* from; int bytes; };
+static std::vector<Copy> under_way[1024];                  // of each thread
+static bool late_copies;
+
+inline void make(const Copy& c) {
+    if (c.from) memcpy(c.to, c.from, c.bytes);
+    else memset(c.to, 0, c.bytes);
+}
+inline void start_copy(void* to, const void* from, int bytes) {
+    if (late_copies) under_way[current].push_back({to, from, bytes});
+    else make({to, from, bytes});
+}
+inline void wait_for_copies() {
+    for (const Copy& c : under_way[current]) make(c);
+    under_way[current].clear();
 }
 
 // All lanes of some mask have come: hand out. Returns whether anybody was served.
@@ -153,7 +297,7 @@ inline bool serve_warps(int threads) {
             if (!(fibers[t].mask >> lane & 1)) continue;
             int u = warp + lane;
             if (u >= threads) { complete = false; break; }                     // a mask may not name lanes that do not exist
-            complete = fibers[u].state == IN_WARP && fibers[u].mask == fibers[t].mask && fibers[u].line == fibers[t].line;
+            complete = fibers[u].state == IN_WARP && fibers[u].mask == fibers[t].mask && fibers[u].site == fibers[t].site;
         }
         if (!complete) continue;
         unsigned mask = fibers[t].mask;
@@ -166,7 +310,10 @@ inline bool serve_warps(int threads) {
                 else memset(table + from * size, 0xff, size);                  // nobody's: NaN
             }
         }
-        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) fibers[warp + lane].state = READY;
+        std::vector<int> lanes;
+        for (int lane = 0; lane < 32; lane++) if (mask >> lane & 1) lanes.push_back(warp + lane);
+        for (int u : lanes) fibers[u].state = READY;
+        if (!size) sanitizer::meet(lanes);                                     // __syncwarp; a shuffle orders no memory
         served = true;
     }
     return served;
@@ -174,42 +321,48 @@ inline bool serve_warps(int threads) {
 
 // All threads have come to the same barrier: let them go on.
 inline bool open_barrier(int threads) {
-    int waiting = 0, line = 0;
+    int waiting = 0, first = 0;
     for (int t = 0; t < threads; t++) {
         if (fibers[t].state != AT_BARRIER) continue;
-        if (waiting++ == 0) line = fibers[t].line;
-        else if (fibers[t].line != line) {
-            fail("divergent barrier: thread %d waits at line %d, others at line %d", t, fibers[t].line, line);
+        if (waiting++ == 0) first = t;
+        else if (fibers[t].site != fibers[first].site) {
+            blame("divergent barrier: %s, %s", doing(first).at, doing(t).at);
             return false;
         }
     }
     if (waiting != threads) return false;
-    for (int t = 0; t < threads; t++) fibers[t].state = READY;
+    std::vector<int> all(threads);
+    for (int t = 0; t < threads; t++) fibers[all[t] = t].state = READY;
+    sanitizer::meet(all);
     return true;
 }
 
+// Nobody can go on: name one who waits, and the first who does not come.
 inline void tell_who_waits(int threads) {
     for (int t = 0; t < threads; t++) {
         const Fiber& f = fibers[t];
-        if (f.state == AT_BARRIER)
-            for (int u = 0; u < threads; u++)
-                if (fibers[u].state != AT_BARRIER)
-                    return fail("block (%u, %u, %u): thread %d waits at the barrier of line %d, where thread %d never comes%s",
-                                blockIdx.x, blockIdx.y, blockIdx.z, t, f.line, u,
-                                fibers[u].state == RETURNED ? ": it has returned" : "");
-        if (f.state == IN_WARP)
-            return fail("block (%u, %u, %u): thread %d waits in line %d for lanes %08x of its warp, and not all of them come",
-                        blockIdx.x, blockIdx.y, blockIdx.z, t, f.line, f.mask);
+        if (f.state == RETURNED) continue;
+        bool warp = f.state == IN_WARP;
+        for (int i = 0; i < (warp ? 32 : threads); i++) {
+            int u = warp ? t / 32 * 32 + i : i;
+            if (warp && !(f.mask >> i & 1)) continue;
+            if (u >= threads) return blame("%s, and not all of them come: the block has %d threads", doing(t).at, threads);
+            const Fiber& g = fibers[u];
+            if (g.state != f.state || g.mask != f.mask || g.site != f.site)
+                return blame("%s, and not all of them come: %s", doing(t).at, doing(u).at);
+        }
     }
 }
 
 inline unsigned draw(unsigned& seed) { return seed = seed * 1664525u + 1013904223u; }
 
 inline void run_block(int threads, int order, unsigned& seed) {
+    late_copies = order == 1;
     std::vector<int> turn(threads);
     for (int t = 0; t < threads; t++) turn[t] = order == 1 ? threads - 1 - t : t;
     for (int t = 0; t < threads; t++) {
         fibers[t] = Fiber{};
+        under_way[t].clear();
         fibers[t].sp = first_frame(stacks + (t + 1) * STACK, entry);
     }
     for (bool progress = true; progress && !error_set;) {
@@ -219,7 +372,9 @@ inline void run_block(int threads, int order, unsigned& seed) {
             if (fibers[t].state != READY) continue;
             current = t;
             place(t);
-            emulator_switch(&scheduler, fibers[t].sp);
+            void* sp = fibers[t].sp;
+            sanitizer::to_thread(t);
+            emulator_switch(&scheduler, sp);
             progress = true;
             if (error_set) return;
         }
@@ -231,9 +386,9 @@ inline void run_block(int threads, int order, unsigned& seed) {
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
-constexpr int CANARY = 64;
+constexpr int CANARY = sanitizer::ON ? 0 : 64;    // a sanitizer watches the end itself
 
-struct Range { const void* inside; char* start; size_t size; };
+struct Range { const void* inside; char* start; size_t size; uintptr_t base; };
 
 inline int find_static_shared(dl_phdr_info* info, size_t, void* data) {        // this library's thread-local data
     Range* r = static_cast<Range*>(data);
@@ -245,22 +400,56 @@ inline int find_static_shared(dl_phdr_info* info, size_t, void* data) {        /
         if (p.p_type == PT_LOAD && r->inside >= start && r->inside < start + p.p_memsz) ours = true;
         if (p.p_type == PT_TLS) size = p.p_memsz;
     }
-    if (ours) r->start = size ? static_cast<char*>(info->dlpi_tls_data) : nullptr, r->size = size;
+    if (ours) r->start = size ? static_cast<char*>(info->dlpi_tls_data) : nullptr, r->size = size, r->base = info->dlpi_addr;
     return ours;
 }
 
-static thread_local volatile char touched;     // the loader tells where thread-local data lies once some of it was used
+// The loader tells where thread-local data lies once some of it was used. This is not zero at first, as shared memory is: so
+// it lies before that, and the rest is the kernel's.
+alignas(64) static thread_local volatile char touched[64] = {1};
+
+inline Range static_shared() {
+    touched[0] = 1;
+    Range r{reinterpret_cast<const void*>(&find_static_shared), nullptr, 0, 0};
+    dl_iterate_phdr(find_static_shared, &r);
+    return r;
+}
+
+inline uintptr_t load_address() { return static_shared().base; }
 
 inline void poison_shared() {
-    touched = 1;
-    Range r{reinterpret_cast<const void*>(&find_static_shared), nullptr, 0};
-    dl_iterate_phdr(find_static_shared, &r);
+    Range r = static_shared();
     if (r.start) memset(r.start, 0xff, r.size);
     memset(dynamic_shared, 0xff, shared_bytes);
     memset(dynamic_shared + shared_bytes, 0x5a, CANARY);
 }
 
 inline void* dynamic() { return dynamic_shared; }
+
+// Stacks for so many fibers: last block's where they will do, but a sanitizer remembers who wrote there.
+inline void make_stacks(int threads) {
+    if (n_stacks >= size_t(threads) && !sanitizer::ON) return;
+    if (stacks) munmap(stacks, n_stacks * STACK);
+    stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    n_stacks = threads;
+    sanitizer::fresh(stacks, n_stacks * STACK);
+}
+
+inline void one_block(int threads, int order, unsigned& seed) {
+    sanitizer::Ours ours;
+    make_stacks(threads);
+    void* room = nullptr;
+    if (posix_memalign(&room, 64, shared_bytes + CANARY)) return fail("no memory for %d shared bytes", shared_bytes);
+    dynamic_shared = static_cast<char*>(room);
+    poison_shared();
+    sanitizer::begin_block(threads, blockIdx.x, blockIdx.y, blockIdx.z);
+    run_block(threads, order, seed);
+    for (int k = 0; k < CANARY && !error_set; k++)
+        if (dynamic_shared[shared_bytes + k] != 0x5a)
+            blame("a thread wrote past its %d bytes of dynamic shared memory", shared_bytes);
+    free(room);
+}
 
 // ---- the launch -----------------------------------------------------------------------------------------------------
 
@@ -293,35 +482,30 @@ void run(void (*f)(A...), const int* size, int shared, const long long* codes, i
     body_argument = &call;
     gridDim = {unsigned(size[0]), unsigned(size[1]), unsigned(size[2])};
     blockDim = {unsigned(size[3]), unsigned(size[4]), unsigned(size[5])};
-    int threads = size[3] * size[4] * size[5], blocks = size[0] * size[1] * size[2];
-    if (threads < 1 || threads > 1024) return fail("a block has 1 to 1024 threads, not %d", threads);
+    int threads = size[3] * size[4] * size[5];
+    long long blocks = (long long)size[0] * size[1] * size[2];
+    if (threads * blocks > sanitizer::MOST)
+        return fail("ThreadSanitizer tells %lld threads apart, and %lld blocks of %d are more: launch fewer", sanitizer::MOST,
+                    blocks, threads);
     if (fibers.size() < size_t(threads)) fibers.resize(threads);
-    if (n_stacks < size_t(threads)) {
-        if (stacks) munmap(stacks, n_stacks * STACK);
-        stacks = static_cast<char*>(mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        n_stacks = threads;
-    }
     shared_bytes = shared;
-    dynamic_shared = static_cast<char*>(aligned_alloc(64, (shared + CANARY + 63) / 64 * 64));
-    for (int i = 0; i < blocks && !error_set; i++) {
-        int b = order == 1 ? blocks - 1 - i : i;
-        blockIdx = {unsigned(b) % gridDim.x, unsigned(b) / gridDim.x % gridDim.y, unsigned(b) / (gridDim.x * gridDim.y)};
-        poison_shared();
-        run_block(threads, order, seed);
-        for (int k = 0; k < CANARY && !error_set; k++)
-            if (dynamic_shared[shared + k] != 0x5a)
-                fail("block (%u, %u, %u) wrote past its %d bytes of dynamic shared memory", blockIdx.x, blockIdx.y, blockIdx.z,
-                     shared);
+    for (long long i = 0; i < blocks && !error_set; i++) {
+        long long b = order == 1 ? blocks - 1 - i : i;
+        blockIdx = {unsigned(b % gridDim.x), unsigned(b / gridDim.x % gridDim.y), unsigned(b / gridDim.x / gridDim.y)};
+        sanitizer::apart([&] { one_block(threads, order, seed); });
     }
-    free(dynamic_shared);
 }
 
 template <typename... A>
 int launch(void (*f)(A...), const int* size, int shared, const long long* codes, int n, int order, unsigned seed, char* text,
            long long* counted) {
+    sanitizer::Ours ours;
     message = text;
     error_set = 0;
+    sanitizer::at_the_end([](int) {
+        fprintf(stderr, "emulator: block (%u, %u, %u), thread %d\n", blockIdx.x, blockIdx.y, blockIdx.z, current);
+        _exit(1);
+    });
     memset(counts, 0, sizeof counts);
     run(f, size, shared, codes, n, order, seed, std::index_sequence_for<A...>{});
     memcpy(counted, counts, sizeof counts);
@@ -331,7 +515,8 @@ int launch(void (*f)(A...), const int* size, int shared, const long long* codes,
 template <typename T> T shuffle(unsigned mask, T x, int source, int line) {
     T table[32];
     exchange(mask, &x, table, sizeof(T), line);
-    if (!(mask >> source & 1)) fail("line %d: thread %d reads lane %d, which is not in the mask %08x", line, current, source, mask);
+    if (!(mask >> source & 1)) blame("%s reads lane %d in %s, which is not in the mask %08x", name(current).at, source,
+                                     name(fibers[current].site).at, mask);
     return table[source];
 }
 
@@ -347,7 +532,7 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 
 // ---- what CUDA calls them -------------------------------------------------------------------------------------------
 
-#define __syncthreads() (emulator::counts[0]++, emulator::wait(emulator::AT_BARRIER, __LINE__))
+#define __syncthreads() emulator::barrier(__LINE__)
 #define EMULATOR_MASK(first, ...) first
 #define __syncwarp(...) emulator::exchange(EMULATOR_MASK(__VA_ARGS__ __VA_OPT__(,) 0xffffffffu), nullptr, nullptr, 0, __LINE__)
 #define EMULATOR_LANE (emulator::current % 32)
@@ -359,15 +544,21 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
 #define __any_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) != 0)
 #define __all_sync(mask, vote) (emulator::ballot(mask, vote, __LINE__) == unsigned(mask))
 
-template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = old + x; return old; }
-template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x > old) *p = x; return old; }
-template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; if (x < old) *p = x; return old; }
-template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { emulator::counts[2]++; T old = *p; *p = x; return old; }
+#define watch(name, value) ((void)0)           // see traffic.h
+#ifdef EMULATOR_TRACE
+#include "traffic.h"
+#endif
+
+template <typename T, typename F> T emulator_atomic(T* p, F next) {           // *p = next(*p), at once
+    emulator::count(2);
+    return sanitizer::atomically(p, next);
+}
+template <typename T> T atomicAdd(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return T(old + x); }); }
+template <typename T> T atomicMax(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x > old ? x : old; }); }
+template <typename T> T atomicMin(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T old) { return x < old ? x : old; }); }
+template <typename T> T atomicExch(T* p, std::common_type_t<T> x) { return emulator_atomic(p, [=](T) { return x; }); }
 template <typename T> T atomicCAS(T* p, std::common_type_t<T> compare, std::common_type_t<T> x) {
-    emulator::counts[2]++;
-    T old = *p;
-    if (old == compare) *p = x;
-    return old;
+    return emulator_atomic(p, [=](T old) { return old == compare ? x : old; });
 }
 
 inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
@@ -382,7 +573,7 @@ inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline void __threadfence() {}
+inline void __threadfence() { sanitizer::meet_at_fence(); }
 template <typename T> T __ldg(const T* p) { return *p; }
 template <typename T> T min(T a, std::common_type_t<T> b) { return b < a ? b : a; }
 template <typename T> T max(T a, std::common_type_t<T> b) { return a < b ? b : a; }

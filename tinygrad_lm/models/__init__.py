@@ -1,7 +1,11 @@
-"""Language models: networks that give the next token a probability, and heads that give an answer a score."""
+"""Language models: tables of counts and networks that give the next token a probability, and heads that give an answer a
+score."""
 from .bert import BERT
+from .neural import FeedForward, FeedForwardConfig
+from .ngram import NGram
 from .pretrained import from_pretrained, save_pretrained
 from .reward import RewardModel
 from .transformer import GPT, GPTConfig
 
-__all__ = ["BERT", "GPT", "GPTConfig", "RewardModel", "from_pretrained", "save_pretrained"]
+__all__ = ["BERT", "FeedForward", "FeedForwardConfig", "GPT", "GPTConfig", "NGram", "RewardModel", "from_pretrained",
+           "save_pretrained"]

@@ -15,38 +15,10 @@
 // that a few hundred tokens suffice for the arithmetic, not the memory, to be the floor: at B8 H16 T2048 D64, causal,
 // 69 GFLOP are 1.0 ms at 67 TFLOP/s, and 268 MB are 0.06 ms at 4.8 TB/s.
 // Shared memory: below 64 KiB for every D, what the smallest card (sm_75) grants a block.
-#include "device.cuh"
+#include "attention.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE;
 constexpr int PAD = 4;                     // four floats more a row: 8 rows, read 16 bytes each, fall into different banks
-
-// Where the rows of a head are: channel d of token t of head h stands at at[h · head + t · row + d].
-template <typename F> struct Heads {
-    F* at;
-    long long head, row;
-    __device__ F* operator()(int h, int t) const { return at + h * head + t * row; }
-};
-// One sequence of x (B, heads, time, D).
-template <typename F> __device__ Heads<F> apart(F* x, int heads, int time, int D) {
-    return {x + (long long)blockIdx.z * heads * time * D, (long long)time * D, D};
-}
-// One sequence of part `part` of x (B, time, parts, heads, D): query, key and value as one linear layer makes them.
-template <typename F> __device__ Heads<F> side_by_side(F* x, int part, int parts, int heads, int time, int D) {
-    long long row = (long long)parts * heads * D;
-    return {x + blockIdx.z * time * row + part * heads * D, D, row};
-}
-
-struct Sizes {
-    int T, S, D;                           // queries, keys, channels that there are: a tile has room for more
-    int keys;                              // of this sequence, the rest being padding
-    int causal;
-    float scale;
-    // Query t sees keys 0, 1, … up to this one, exclusive; the last query sees the last key.
-    __device__ int seen(int t) const {
-        int n = causal ? t + 1 + S - T : S;
-        return n < keys ? n : keys;
-    }
-};
 
 template <int W> struct alignas(4 * W) Vec { float x[W]; };                    // W floats, read at once
 

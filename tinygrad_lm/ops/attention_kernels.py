@@ -1,4 +1,4 @@
-"""Launching the attention kernels of attention.cu and attention_mma.cu: which tile, which grid, which arithmetic."""
+"""Launching the attention kernels of attention.cu and attention_mma*.cu: which tile, which grid, which arithmetic."""
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,8 +11,10 @@ from ..kernels import fits_kernel, launch, storage
 # below 64 KiB of shared memory.
 FORWARD = {16: (64, 64), 32: (64, 64), 64: (64, 64), 128: (64, 32)}
 BACKWARD = {16: (64, 32), 32: (64, 32), 64: (64, 32), 128: (32, 16)}
-MMA = {32: (2, 64), 64: (2, 32), 128: (1, 32)}           # stripes of 16 queries a warp, keys at a time
-PAD, THREADS, MMA_WARPS = 4, 256, 4
+# On tensor cores, forward and backward: stripes of 16 rows a warp, rows at a time; what stays in 255 registers a thread.
+MMA = {D: (2 if D <= 64 else 1, 64 if D <= 32 else 32) for D in range(16, 129, 16)}
+PAD, THREADS = 4, 256
+MMA_PAD, MMA_WARPS = 8, 4
 
 
 class Kept(NamedTuple):
@@ -48,20 +50,13 @@ def attention_kernel_forward(q, k, v, *, is_causal=False, key_lengths=None, scal
     K, S = k.shape[1:3]
     lengths = xp.full(B, S, np.int32) if key_lengths is None else xp.ascontiguousarray(xp.asarray(key_lengths), np.int32)
     y, lse = xp.empty_like(q), xp.empty((B, H, T), np.float32)
-    sizes = _ints(H, K, T, S)
-    if tensor_cores and has_tensor_cores(q, D):
-        R, N = MMA[D]
-        launch("attention_mma.cu", f"attention_forward_mma<{storage(q)}, {D}, {R}, {N}>",
-               (-(-T // (16 * R * MMA_WARPS)), H, B), 32 * MMA_WARPS,
-               (q, k, v, lengths, y, lse, *sizes, np.int32(is_causal), np.float32(scale)), shared=_mma_bytes(D))
-    else:
-        kernel, M, shared = _plain("attention_forward", q, D, FORWARD)
-        launch("attention.cu", kernel, (-(-T // M), H, B), THREADS,
-               (q, k, v, lengths, y, lse, *sizes, np.int32(D), np.int32(is_causal), np.float32(scale)), shared=shared)
+    tensor_cores &= scale > 0                                            # there, a score of −∞ is scaled after it is masked
+    _launch("attention_forward", q, D, (T, H, B), (q, k, v, lengths, y, lse), (H, K, T, S),
+            (np.int32(is_causal), np.float32(scale)), tensor_cores)
     return y, Kept(q, k, v, y, lse, lengths, is_causal, scale)
 
 
-def attention_kernel_backward(dy, kept, needs=(True, True, True)):
+def attention_kernel_backward(dy, kept, needs=(True, True, True), *, tensor_cores=True):
     """(dq, dk, dv), None for what is not needed."""
     q, k, v, y, lse, lengths, is_causal, scale = kept
     xp = array_module(q)
@@ -69,18 +64,15 @@ def attention_kernel_backward(dy, kept, needs=(True, True, True)):
     B, H, T, D = q.shape
     K, S = k.shape[1:3]
     delta = _delta(dy, y, B * H * T, 1, B * H * T, D).reshape(B, H, T)
-    numbers = *_ints(H, K, T, S, D, is_causal), np.float32(scale)
+    tensor_cores &= scale > 0                                            # as in the forward
+    given, numbers = (q, k, v, lengths, dy, lse, delta), ((H, K, T, S), (np.int32(is_causal), np.float32(scale)))
     dq = dk = dv = None
     if needs[0]:
         dq = xp.empty_like(q)
-        kernel, M, shared = _plain("attention_query_gradients", q, D, BACKWARD)
-        launch("attention.cu", kernel, (-(-T // M), H, B), THREADS,
-               (q, k, v, lengths, dy, lse, delta, dq, *numbers), shared=shared)
+        _launch("attention_query_gradients", q, D, (T, H, B), (*given, dq), *numbers, tensor_cores)
     if needs[1] or needs[2]:
         dk, dv = xp.empty_like(k), xp.empty_like(v)
-        kernel, M, shared = _plain("attention_key_gradients", q, D, BACKWARD)
-        launch("attention.cu", kernel, (-(-S // M), K, B), THREADS,
-               (q, k, v, lengths, dy, lse, delta, dk, dv, *numbers), shared=shared)
+        _launch("attention_key_gradients", q, D, (S, K, B), (*given, dk, dv), *numbers, tensor_cores)
     return dq, dk if needs[1] else None, dv if needs[2] else None
 
 
@@ -92,19 +84,11 @@ def qkv_attention_kernel_forward(qkv, n_head, *, tensor_cores=True):
     qkv = xp.ascontiguousarray(qkv)
     B, T, H, D = *qkv.shape[:2], n_head, qkv.shape[2] // (3 * n_head)
     y, lse = xp.empty((B, T, H * D), qkv.dtype), xp.empty((B, H, T), np.float32)
-    scale = np.float32(D ** -0.5)
-    if tensor_cores and has_tensor_cores(qkv, D):
-        R, N = MMA[D]
-        launch("attention_mma.cu", f"qkv_attention_forward_mma<{storage(qkv)}, {D}, {R}, {N}>",
-               (-(-T // (16 * R * MMA_WARPS)), H, B), 32 * MMA_WARPS, (qkv, y, lse, *_ints(H, T), scale),
-               shared=_mma_bytes(D))
-    else:
-        kernel, M, shared = _plain("qkv_attention_forward", qkv, D, FORWARD)
-        launch("attention.cu", kernel, (-(-T // M), H, B), THREADS, (qkv, y, lse, *_ints(H, T, D), scale), shared=shared)
+    _launch("qkv_attention_forward", qkv, D, (T, H, B), (qkv, y, lse), (H, T), (np.float32(D ** -0.5),), tensor_cores)
     return y, (qkv, y, lse, n_head)
 
 
-def qkv_attention_kernel_backward(dy, saved):
+def qkv_attention_kernel_backward(dy, saved, *, tensor_cores=True):
     qkv, y, lse, H = saved
     xp = array_module(qkv)
     dy = xp.ascontiguousarray(dy, qkv.dtype)
@@ -112,9 +96,7 @@ def qkv_attention_kernel_backward(dy, saved):
     D = C // H
     delta, dqkv = _delta(dy, y, B * T * H, H, T, D), xp.empty_like(qkv)
     for name in ("qkv_attention_query_gradients", "qkv_attention_key_gradients"):      # the third of q, and those of k and v
-        kernel, M, shared = _plain(name, qkv, D, BACKWARD)
-        launch("attention.cu", kernel, (-(-T // M), H, B), THREADS,
-               (qkv, dy, lse, delta, dqkv, *_ints(H, T, D), np.float32(D ** -0.5)), shared=shared)
+        _launch(name, qkv, D, (T, H, B), (qkv, dy, lse, delta, dqkv), (H, T), (np.float32(D ** -0.5),), tensor_cores)
     return dqkv,
 
 
@@ -130,17 +112,23 @@ def _generation(xp):
     return int(xp.cuda.Device().compute_capability)
 
 
-def _plain(name, x, D, tiles):
-    """(kernel, rows a block, bytes of shared memory): the smallest tile with room for D channels."""
-    room = min(size for size in tiles if size >= D)
-    M, N = tiles[room]
-    tall = 1 if tiles is FORWARD else 2                                  # q, or two tiles of M rows; keys and values in turn, or two
-    floats = tall * (M + N) * (room + PAD) + M * (N + PAD)
-    return f"{name}<{storage(x)}, {room}, {M}, {N}>", M, 4 * floats
-
-
-def _mma_bytes(D):
-    return 2 * 2 * MMA[D][1] * (D + 8)                                   # keys and values, two bytes a number
+def _launch(name, x, D, grid, arrays, sizes, options, tensor_cores):
+    """Kernel `name`, on tensor cores where they fit and are wanted. grid: (rows that blocks own, heads, sequences)."""
+    forward, (rows, heads, B) = name.endswith("forward"), grid
+    if tensor_cores and has_tensor_cores(x, D):
+        R, N = MMA[D]
+        owned, keys = 16 * R * MMA_WARPS, name.endswith("key_gradients")
+        shared = 2 * (D + MMA_PAD) * (4 * N + keys * owned) + keys * 4 * 4 * N     # 2 tiles and the next 2; v; lse and delta
+        launch("attention_mma.cu" if forward else "attention_mma_backward.cu", f"{name}_mma<{storage(x)}, {D}, {R}, {N}>",
+               (-(-rows // owned), heads, B), 32 * MMA_WARPS, (*arrays, *_ints(*sizes), *options), shared=shared)
+    else:
+        tiles = FORWARD if forward else BACKWARD
+        room = min(size for size in tiles if size >= D)                  # the smallest tile with room for D channels
+        M, N = tiles[room]
+        tall = 1 if forward else 2                                       # q alone, keys and values in turn; or two and two
+        floats = tall * (M + N) * (room + PAD) + M * (N + PAD)
+        launch("attention.cu", f"{name}<{storage(x)}, {room}, {M}, {N}>", (-(-rows // M), heads, B), THREADS,
+               (*arrays, *_ints(*sizes, D), *options), shared=4 * floats)
 
 
 def _delta(dy, y, rows, H, T, D):

@@ -72,6 +72,31 @@ __device__ inline float block_max(float x, float* scratch) {
     return most;
 }
 
+// BYTES (4, 8 or 16) on their way from global to shared memory, zeros where nothing is there: no register waits for them.
+// They have come for this thread after its wait_for_copies, for others after a barrier that follows. sm_75 copies at once.
+#ifdef EMULATOR
+template <int BYTES> __device__ inline void start_copy(void* to, const void* from, bool there) {
+    emulator::start_copy(to, there ? from : nullptr, BYTES);
+}
+__device__ inline void wait_for_copies() { emulator::wait_for_copies(); }
+#else
+__device__ inline unsigned shared_address(const void* p) { return unsigned(__cvta_generic_to_shared(p)); }
+template <int BYTES> struct alignas(BYTES) Chunk { unsigned x[BYTES / 4]; };
+template <int BYTES> __device__ inline void start_copy(void* to, const void* from, bool there) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("{ .reg .u64 a; cvta.to.global.u64 a, %1; cp.async.ca.shared.global [%0], [a], %2, %3; }"
+                 :: "r"(shared_address(to)), "l"(from), "n"(BYTES), "r"(there ? BYTES : 0) : "memory");
+#else
+    *(Chunk<BYTES>*)to = there ? *(const Chunk<BYTES>*)from : Chunk<BYTES>{};
+#endif
+}
+__device__ inline void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+#endif
+
 // Tensor cores: d (16 × 8, float32) += a (16 × 16) b (16 × 8), of T = half_t or bf16_t, by the 32 lanes of a warp together.
 // Lane l holds, with r = l/4 and c = 2 (l%4), two numbers a register, the first in its lower half:
 //   a: row r columns c, c+1 · row r+8, the same columns · row r columns c+8, c+9 · row r+8, these columns

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..backend import array_module, random
 from ..kernels import fits_kernel, launch, storage
+from .rows import dense
 
 
 def dropout_forward(x, *, p, rng):
@@ -26,7 +27,7 @@ def dropout_backward(dy, saved):
 def dropout_kernel(x, p, key):
     """x or dy, dropped by the mask that p and key (2 words) determine: none is kept between forward and backward."""
     xp = array_module(x)
-    x = xp.ascontiguousarray(x)
+    x = dense(x)
     y = xp.empty_like(x)
     if x.size:
         launch("dropout.cu", f"dropout<{storage(x)}>", -(-x.size // 1024), 256,

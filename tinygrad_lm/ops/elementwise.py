@@ -2,6 +2,11 @@
 from ..backend import array_module
 
 
+def as_array(x, xp):
+    """x; a Python number as an array without axes, which CuPy's `where` asks for, made on the device."""
+    return x if hasattr(x, "dtype") else xp.full((), x)
+
+
 def add_forward(a, b):
     return a + b, ()
 
@@ -57,8 +62,9 @@ def power_backward(dy, saved, needs):
     xp = array_module(y)
     da = db = None
     if needs[0]:
-        da = dy * b * a ** xp.where(b == 0, 1, b - 1)
+        da = dy * b * a ** (b - (b != 0))
     if needs[1]:
+        a = as_array(a, xp)
         db = dy * y * xp.log(xp.where(a > 0, a, 1))
     return da, db
 
@@ -179,7 +185,9 @@ def clip_backward(dy, saved):
 
 
 def where_forward(a, b, *, condition):
-    return array_module(condition).where(condition, a, b), (condition,)
+    xp = array_module(b if hasattr(b, "dtype") else a)
+    condition = as_array(condition, xp)
+    return xp.where(condition, a, b), (condition,)
 
 
 def where_backward(dy, saved, needs):
@@ -189,7 +197,9 @@ def where_backward(dy, saved, needs):
 
 
 def masked_fill_forward(x, *, mask, value):
-    return array_module(x).where(mask, x.dtype.type(value), x), (mask,)
+    xp = array_module(x)
+    mask = as_array(mask, xp)
+    return xp.where(mask, x.dtype.type(value), x), (mask,)
 
 
 def masked_fill_backward(dy, saved):

@@ -12,7 +12,7 @@ def dense(x, like=None):
     """x without gaps, in the dtype of `like`, as kernels read it."""
     like = x if like is None else like
     storage(like)                                            # refuses what kernels do not store
-    return array_module(x).ascontiguousarray(x, dtype=like.dtype)
+    return array_module(x).ascontiguousarray(x, dtype=like.dtype).reshape(x.shape)      # a number stays without axes
 
 
 def launch_rows(file, kernel, arguments, shape, *, options=()):

@@ -1,0 +1,20 @@
+"""Letters of Hangul as tokens: a syllable is spelt, so that 33 letters write all 11,172 of them."""
+from .char import CharTokenizer
+from .jamo import to_letters, to_syllables
+
+
+class LetterTokenizer(CharTokenizer):
+    """Characters, but of a Hangul syllable each letter (jamo): a small alphabet that spells every syllable there is."""
+
+    @classmethod
+    def from_text(cls, text):
+        return super().from_text(to_letters(text))
+
+    def encode(self, text):
+        return super().encode(to_letters(text))
+
+    def decode(self, ids):
+        return to_syllables(super().decode(ids))
+
+    def to_dict(self):
+        return {"kind": "letters", "chars": self.chars}
