@@ -66,8 +66,7 @@ def test_every_text_comes_back(pattern, text):
 
 
 def test_a_long_word_takes_no_square_of_its_length():
-    word = "ab" * 100_000
-    assert len(train_bpe("ab ab", 258).encode(word)) == 100_000
+    assert len(train_bpe("ab ab", 258).encode("ab" * 30_000)) == 30_000
 
 
 def test_one_interface():
@@ -205,7 +204,7 @@ def in_a_row(*parts):
 
 
 AROUND = ["<m>", "<r>", "<mm>", "a<m>", "<|end|>", "<|endoftext|>", "  ", "   ", " ", "ẽ", "e\u0303", "the", " cat's",
-          "\n\n", "12", "٣", "😀", " zebra", "##"]
+          "\n\n", "12", "٣", "😀", " zebra", "##", "a#!\x04b"]
 VARIANTS = {
     "gpt2": {},
     "roberta": {"pre_tokenizer": BYTE_LEVEL | {"add_prefix_space": True}},
@@ -215,7 +214,9 @@ VARIANTS = {
     "smollm": {"pre_tokenizer": in_a_row({"type": "Digits", "individual_digits": True}, BYTE_LEVEL)},
     "digits together": {"pre_tokenizer": in_a_row({"type": "Digits", "individual_digits": False}, BYTE_LEVEL)},
     "llama3": {"pre_tokenizer": in_a_row(split_by({"Regex": split.GPT4}), BYTE_LEVEL | {"use_regex": False}),
-               "ignore_merges": True},
+               "model": {"ignore_merges": True}},
+    "unknown bytes": {"model": {"unk_token": "<|endoftext|>"}},
+    "unknown bytes together": {"model": {"unk_token": "<|endoftext|>", "fuse_unk": True}},
     "qwen": {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]},
              "pre_tokenizer": in_a_row(split_by({"Regex": split.GPT4}, "Removed", True), BYTE_LEVEL | {"use_regex": False})},
     "removed": {"pre_tokenizer": in_a_row(split_by({"String": "'s"}, "Removed"), BYTE_LEVEL)},
@@ -227,9 +228,12 @@ VARIANTS = {
 @cache
 def variant(name, merges_as_lines=False):
     spec, change = deepcopy(learned().spec), dict(VARIANTS[name])
-    spec["model"]["ignore_merges"] = change.pop("ignore_merges", False)
+    spec["model"] |= change.pop("model", {})
     if spec["model"]["ignore_merges"]:
-        spec["model"]["vocab"] |= {"Ġzebra": SMALL, "##": SMALL + 1}               # tokens to which no merge leads
+        spec["model"]["vocab"] |= {"Ġzebra": SMALL, "##": SMALL + 1}       # tokens to which no merge leads
+    if spec["model"]["unk_token"]:
+        for byte in b"\x04#!\xf0\x9f":
+            del spec["model"]["vocab"][bpe.AS_TEXT[byte]]
     if merges_as_lines:
         spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
     return build(spec | change)
@@ -239,9 +243,14 @@ def variant(name, merges_as_lines=False):
 @pytest.mark.parametrize("name", VARIANTS)
 @given(st.one_of(texts, st.lists(st.sampled_from(AROUND), max_size=8).map("".join)), st.booleans())
 def test_encoding_is_hugging_faces(name, text, special):
-    ours = variant(name)
-    assert_same(ours, theirs(ours), text, special=special)
-    assert variant(name, True).encode(text, special=special).tolist() == ours.encode(text, special=special).tolist()
+    assert_same(variant(name), their_variant(name), text, special=special)
+    as_lines = variant(name, merges_as_lines=True).encode(text, special=special)
+    assert as_lines.tolist() == variant(name).encode(text, special=special).tolist()
+
+
+@cache
+def their_variant(name):
+    return theirs(variant(name))
 
 
 @beside_hugging_face
@@ -249,7 +258,7 @@ def test_encoding_is_hugging_faces(name, text, special):
 def test_decoding_any_ids_is_hugging_faces(ids):
     """Half a character too: its bytes are none, and become U+FFFD."""
     for special in (True, False):
-        assert learned().decode(ids, special=special) == theirs(learned()).decode(ids, skip_special_tokens=not special)
+        assert learned().decode(ids, special=special) == their_variant("gpt2").decode(ids, skip_special_tokens=not special)
 
 
 @beside_hugging_face
@@ -350,6 +359,11 @@ def a_wordpiece(lowercase=True, longest=100):
     return build(wordpiece_spec(lowercase, longest))
 
 
+@cache
+def their_wordpiece(lowercase, longest):
+    return theirs(a_wordpiece(lowercase, longest))
+
+
 def wordpiece_spec(lowercase=True, longest=100):
     import tempfile
     with tempfile.TemporaryDirectory() as folder:
@@ -363,8 +377,7 @@ def wordpiece_spec(lowercase=True, longest=100):
 @pytest.mark.parametrize("lowercase, longest", [(True, 100), (False, 3)])
 @given(st.one_of(texts, st.lists(st.sampled_from(BITS), max_size=12).map("".join)), st.booleans())
 def test_wordpiece_is_hugging_faces(lowercase, longest, text, special):
-    ours = a_wordpiece(lowercase, longest)
-    other = theirs(ours)
+    ours, other = a_wordpiece(lowercase, longest), their_wordpiece(lowercase, longest)
     assert_same(ours, other, text, special=special)
     assert ours.frame(ours.encode(text, special=special)).tolist() == other.encode(text).ids
 
@@ -382,9 +395,15 @@ def test_cleaning_for_bert_is_hugging_faces(text, clean_text, handle_chinese_cha
 @beside_hugging_face
 @given(st.lists(st.integers(0, len(PIECES) - 1), max_size=20), st.booleans())
 def test_decoding_pieces_is_hugging_faces(ids, cleanup):
-    ours = build(wordpiece_spec() | {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": cleanup}})
+    ours, other = _both_decoders(cleanup)
     for special in (True, False):
-        assert ours.decode(ids, special=special) == theirs(ours).decode(ids, skip_special_tokens=not special)
+        assert ours.decode(ids, special=special) == other.decode(ids, skip_special_tokens=not special)
+
+
+@cache
+def _both_decoders(cleanup):
+    ours = build(wordpiece_spec() | {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": cleanup}})
+    return ours, theirs(ours)
 
 
 def test_wordpiece_by_hand():

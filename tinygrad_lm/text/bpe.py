@@ -108,11 +108,12 @@ class BPE:
     """Words to ids by merges that were learned.
 
     `tokens` {id: bytes}, `merges` pairs of ids in the order of their rank. With `whole_words` a word that is a token is
-    that token, whatever the merges would make of it (LLaMA 3).
+    that token, whatever the merges would make of it (LLaMA 3). A byte that has no token (SmolLM's vocabulary lacks those it
+    never saw) is the id `unknown`, a run of them one such id with `fuse`; without `unknown` it is an error.
     """
 
-    def __init__(self, tokens, merges, *, whole_words=False):
-        self.tokens = tokens
+    def __init__(self, tokens, merges, *, whole_words=False, unknown=None, fuse=False):
+        self.tokens, self.unknown, self.fuse = tokens, unknown, fuse
         ids = {token: i for i, token in tokens.items()}
         self.words = ids if whole_words else {}
         self.byte_ids = [ids.get(bytes([b])) for b in range(256)]
@@ -125,7 +126,11 @@ class BPE:
             return [self.words[data]]
         ids = [self.byte_ids[b] for b in data]
         if None in ids:
-            raise ValueError(f"the vocabulary has no token for the byte {data[ids.index(None)]:#04x}, which {word!r} needs")
+            if self.unknown is None:
+                byte = data[ids.index(None)]
+                raise ValueError(f"the vocabulary has no token for the byte {byte:#04x}, which {word!r} needs")
+            ids = [self.unknown if i is None else i for at, i in enumerate(ids)
+                   if not (self.fuse and at and i is ids[at - 1] is None)]
         return merge(ids, self.ranks)
 
 

@@ -184,7 +184,8 @@ def _read_bpe(spec):
         if missing:
             raise ValueError(f"its merge {number}, {' '.join(pair)!r}, needs {missing[0]!r}, which the vocabulary lacks")
     return BPE({i: from_visible(t) for t, i in ids.items()}, [(ids[a], ids[b]) for a, b in pairs],
-               whole_words=part.get("ignore_merges", False))
+               whole_words=part.get("ignore_merges", False), unknown=ids.get(part.get("unk_token")),
+               fuse=part.get("fuse_unk", False))
 
 
 def _read_wordpiece(spec):
