@@ -340,7 +340,8 @@ def test_a_special_token_written_by_a_user_is_text():
     ({"type": "Sequence", "processors": [
         {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
         {"type": "TemplateProcessing", "pair": [], "special_tokens": {"a": {"id": "a", "ids": [1, 3], "tokens": ["a", "c"]}},
-         "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}]}, [1, 3], [])])
+         "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+        {"type": "BertProcessing", "sep": ["b", 2], "cls": ["c", 4]}]}, [4, 1, 3], [2])])
 def test_the_frame_of_a_sequence(part, before, after):
     tokenizer = build(learned().spec | {"post_processor": part})
     assert tokenizer.frame([7, 8]).tolist() == [*before, 7, 8, *after] and tokenizer.frame([]).dtype == np.int64
