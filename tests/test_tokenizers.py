@@ -271,6 +271,7 @@ def merge_by_looking_again(ids, ranks):
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=12), st.lists(st.integers(0, 2), max_size=30))
 @example([(1, 2), (0, 1), (0, 3)], [0, 1, 2])                              # 0 1 is no pair any more when its turn comes
+@example([(0, 1), (2, 2), (3, 4)], [0, 1, 2, 2])                           # the neighbour to the left was merged before
 def test_merging_with_a_heap_is_looking_again_after_each_merge(pairs, ids):
     ranks = {}
     for rank, (a, b) in enumerate(pairs):                                  # of any tokens that there are by then
