@@ -3,7 +3,7 @@ import json
 import os
 from collections import Counter
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +128,14 @@ def test_the_table_of_unicode_has_every_character_once():
 @beside_hugging_face
 def test_the_table_is_hugging_faces_for_all_characters():
     from . import unicode_table
-    pytest.importorskip("unicodedata2", reason="the newest Unicode to compare the normaliser with: pip install unicodedata2")
-    found, newer = unicode_table.classes()
-    for name, wanted in found.items():
+    for name, wanted in unicode_table.classes().items():
         assert {chr(c) for first, last in unicode.ranges(name) for c in range(first, last + 1)} == wanted, name
-    assert all(unicode.lower(c) == to for c, to in newer.items())
+    ways = [(hf.normalizers.Lowercase(), unicode.lower)]
+    ways += [(getattr(hf.normalizers, form)(), partial(unicode.normalize, form)) for form in ("NFC", "NFD")]
+    for theirs, ours in ways:
+        for c in unicode_table.EVERY:
+            text = f"a\u0345{c}\u0334"                                     # between marks that it may change places with
+            assert ours(text) == theirs.normalize_str(text), hex(ord(c))
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

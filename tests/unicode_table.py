@@ -1,6 +1,6 @@
 """Writes tinygrad_lm/data/unicode.txt: how Hugging Face's tokenizers sort all 1.1 million characters, asked one by one.
 
-    python -m tests.unicode_table         # needs tokenizers, and unicodedata2==16.0.0
+    python -m tests.unicode_table         # Python 3.11; needs tokenizers, and unicodedata2==16.0.0
 
 Their patterns know Unicode 16.0; what cleans a text for BERT knows an older one, which is why it has classes of its own.
 """
@@ -44,7 +44,7 @@ def bert(**options):
 
 
 def classes():
-    """{class: set of characters} and {upper: lower} of the newer letters."""
+    """{class: set of characters}"""
     from tokenizers import normalizers, pre_tokenizers
     found = {name: matched(name) for name in [*CATEGORIES, "space"]}
     found["digit-digits"] = split_off(pre_tokenizers.Digits(individual_digits=True))
@@ -53,9 +53,7 @@ def classes():
     decomposed, plain = normalized(normalizers.NFD()), bert(strip_accents=True)
     found["bert-mark"] = {c for c, to in plain.items() if to == "" and decomposed[c] == c}
     found["bert-cjk"] = {c for c, to in bert(handle_chinese_chars=True).items() if to == f" {c} "}
-    found["normal-unknown"] = unknown_to(decomposed)
-    newer = {c: to for c, to in bert(lowercase=True).items() if to != c and not is_old(c)}
-    return found, newer
+    return found
 
 
 def is_old(character):
@@ -65,12 +63,12 @@ def is_old(character):
     return character.lower() != character
 
 
-def unknown_to(decomposed):
+def unknown_to_the_normaliser():
     """Characters that Unicode 16.0 decomposes, composes or reorders, and the crate does not."""
     import unicodedata2
     from tokenizers import normalizers
     nfd = normalizers.NFD().normalize_str
-    unknown = {c for c, to in decomposed.items() if to != unicodedata2.normalize("NFD", c)}
+    unknown = {c for c, to in normalized(normalizers.NFD()).items() if to != unicodedata2.normalize("NFD", c)}
     for c in EVERY:
         if unicodedata2.combining(c):
             marks = f"a\u0345{c}\u0334"
@@ -91,7 +89,8 @@ def as_ranges(characters):
 
 
 def main():
-    found, newer = classes()
+    found = classes() | {"normal-unknown": unknown_to_the_normaliser()}
+    newer = {c: to for c, to in bert(lowercase=True).items() if to != c and not is_old(c)}
     lines = [f"{name} {as_ranges(characters)}" for name, characters in found.items()]
     lines.append("lower " + " ".join(f"{ord(c):x}>{ord(to):x}" for c, to in sorted(newer.items())))
     FILE.write_text("\n".join(lines) + "\n", encoding="ascii")
