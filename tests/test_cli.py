@@ -65,6 +65,17 @@ def test_a_text_of_ones_own(tg, tmp_path):
     assert code == 1 and "another text" in err
 
 
+def test_a_tokenizer_of_ones_own(tg, tmp_path):
+    (tmp_path / "verse.txt").write_text("the rain in 서울 falls mainly\n" * 40, encoding="utf-8")
+    code, out, _ = tg("tokenizer", "train", tmp_path / "verse.txt", "--vocab-size", 280, "--pattern", "gpt4",
+                      "--special", "<a>", "--special", "<b>", "--out", tmp_path / "tokenizer.json")
+    assert code == 0 and "280 tokens: 2 special, 256 bytes, 22 merges" in out and "bytes a token" in out
+    code, out, _ = tg("tokenizer", "train", tmp_path / "verse.txt", "--vocab-size", 5000, "--out", tmp_path / "big.json")
+    assert code == 0 and "no other pair occurs 2 times" in out
+    code, out, _ = tg("tokenizer", "show", "the 서울<a>", "--special", "--tokenizer", tmp_path / "tokenizer.json")
+    assert code == 0 and "·서울" in out and "3 tokens for 9 characters in 13 bytes" in out
+
+
 def wrong(tmp_path, pretrained):
     empty, latin, below_a_file = tmp_path / "empty.txt", tmp_path / "latin.txt", tmp_path / "file" / "run"
     empty.touch()
@@ -90,6 +101,11 @@ def wrong(tmp_path, pretrained):
         (["sample", pretrained, "--temperature", -1], "temperature"),
         (["ppo", "--model", pretrained, "--reward", pretrained], "kind 'gpt', and 'reward' is needed"),
         (["pretrain", "--leyers", 3], "No such option"),
+        (["tokenizer", "train", latin, "--out", tmp_path / "t.json"], "not UTF-8 text .byte 3 .* probably Windows-1252"),
+        (["tokenizer", "train", latin, "--vocab-size", 10, "--out", tmp_path / "t.json"], "not UTF-8"),
+        (["tokenizer", "train", __file__, "--vocab-size", 10, "--out", tmp_path / "t.json"], "must be 257 at least"),
+        (["tokenizer", "train", __file__, "--out", below_a_file], "cannot write"),
+        (["tokenizer", "show", "text", "--tokenizer", latin], "latin.txt is not a tokenizer: byte 3"),
         (["pretrain", *SMALL, "--out", pretrained, "--resume", "--lr", 1.0], "was made with"),
     ]
 

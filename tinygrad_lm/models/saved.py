@@ -3,7 +3,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..checkpoint import CheckpointError, load, one_line, part
-from ..text.char import CharTokenizer
+from ..text import tokenizer_json
 from .reward import RewardModel
 from .transformer import GPT, GPTConfig
 
@@ -21,7 +21,7 @@ def load_model(path, kind="gpt"):
     try:
         if meta["kind"] != kind:
             raise CheckpointError(f"{path} holds a model of kind {meta['kind']!r}, and {kind!r} is needed here")
-        model, tokenizer = GPT(GPTConfig(**meta["config"])), CharTokenizer.from_dict(meta["tokenizer"])
+        model, tokenizer = GPT(GPTConfig(**meta["config"])), tokenizer_json.from_dict(meta["tokenizer"])
         if kind == "reward":
             model = RewardModel(model)
         model.load_state_dict(part(tensors, "model"))

@@ -19,8 +19,12 @@ class CharTokenizer:
             raise ValueError("the text is empty: there is nothing to learn an alphabet from")
         return cls(sorted(set(text)))
 
-    def __len__(self):
+    @property
+    def vocab_size(self):
         return len(SPECIAL) + len(self.chars)
+
+    def __len__(self):
+        return self.vocab_size
 
     def encode(self, text):
         """The ids of the text's characters, int64 (T,)."""
@@ -33,7 +37,7 @@ class CharTokenizer:
 
     def decode(self, ids):
         """The text of the ids; special tokens are left out."""
-        return "".join(self.chars[i - len(SPECIAL)] for i in np.asarray(ids).tolist() if i >= len(SPECIAL))
+        return "".join(self.chars[i - len(SPECIAL)] for i in checked(ids, self.vocab_size) if i >= len(SPECIAL))
 
     def to_dict(self):
         return {"kind": "char", "chars": self.chars}
@@ -41,3 +45,16 @@ class CharTokenizer:
     @classmethod
     def from_dict(cls, saved):
         return cls(saved["chars"])
+
+
+def checked(ids, vocab_size):
+    """Ids (T,) as a list, if each is one of the vocabulary's."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.size and ids.dtype.kind not in "iu":
+        raise ValueError(f"decode takes one sequence of ids, int (T,), not {ids.dtype} {ids.shape}")
+    outside = (ids < 0) | (ids >= vocab_size)
+    if outside.any():
+        at = int(outside.argmax())
+        raise ValueError(f"token id {ids[at]} at position {at} is outside the vocabulary of {vocab_size} tokens, 0 to "
+                         f"{vocab_size - 1}")
+    return ids.tolist()
