@@ -120,8 +120,7 @@ def linear_gelu_forward(x, w, b):                            # x (..., I), w (O,
 def linear_gelu_backward(dy, saved, needs):
     slope, kept = saved
     if fits_kernel(slope):
-        dz, db = bias_gelu_tanh_kernel_backward(dy, (slope,), (True, needs[2]))
-        return *linear_backward(dz, kept, needs[:2]), db
+        return linear_gelu_kernel_backward(dy, saved, needs)
     return linear_backward(dy * slope, kept, needs)
 
 
@@ -185,6 +184,13 @@ def bias_gelu_tanh_kernel_backward(dy, saved, needs):
         launch("activation.cu", f"gelu_tanh_backward_b<{storage(slope)}>", (-(-C // 32), P), (32, 8),
                (dy, slope, db, np.int32(rows), np.int32(C)))
     return dx, sum_partials("activation.cu", db, slope)
+
+
+def linear_gelu_kernel_backward(dy, saved, needs):
+    slope, kept = saved
+    dz, db = bias_gelu_tanh_kernel_backward(dy, (slope,), (True, needs[2]))
+    dx, dw = linear_backward(dz, kept, needs[:2])
+    return dx, dw, db
 
 
 def _launch_flat(kernel, arrays, C, options="", *numbers):

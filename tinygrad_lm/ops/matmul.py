@@ -70,7 +70,7 @@ def linear_add_forward(r, x, w, b=None):                              # r (..., 
 
 
 def linear_add_backward(dy, saved, needs):
-    return dy, *linear_backward(dy, saved, needs[1:])
+    return (dy,) + linear_backward(dy, saved, needs[1:])
 
 
 def einsum_forward(a, b, *, spec):
