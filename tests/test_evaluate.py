@@ -46,6 +46,15 @@ def test_the_shipped_items():
             assert all(c.startswith(" ") and "{" not in c + q.prompt for c in q.choices)
 
 
+def test_label_0_is_no_and_negative():
+    """As KoBEST's labels are: an item's label is a place in this order."""
+    order = {"boolq": ("No", "Yes", "아니요", "예"), "wic": ("No", "Yes", "아니요", "예"),
+             "sentineg": ("negative", "positive", "부정적이다", "긍정적이다")}
+    for form, said in order.items():
+        templates = e.FORMS[form].templates
+        assert tuple(c.strip() for language in ("en", "ko") for c in templates[language][1]) == said
+
+
 @pytest.mark.parametrize("right, accuracy", [(0, 1), (-1e9, 0)])
 @pytest.mark.parametrize("normalise", e.NORMALISATIONS)
 def test_a_model_that_knows_and_one_that_knows_better_than_to_say(right, accuracy, normalise):

@@ -165,13 +165,13 @@ def shipped():
 
 
 def show(results):
-    """Print a table, a row for each form and language."""
+    """Print a table, a row for each form and language; the interval is that of 95 %."""
     from rich.console import Console
     from rich.table import Table
-    table = Table("form", "language", "items", "accuracy", "95 % interval", "macro F1", "guessing")
+    table = Table("form", "language", "items", "accuracy", "interval", "macro F1", "guessing")
     for column in table.columns[2:]:
         column.justify = "right"
     for r in results:
-        table.add_row(r.form, r.language, str(r.items), f"{r.accuracy:.1%}", f"{r.low:.1%} to {r.high:.1%}", f"{r.f1:.3f}",
+        table.add_row(r.form, r.language, str(r.items), f"{r.accuracy:.1%}", f"{r.low:.0%} to {r.high:.0%}", f"{r.f1:.3f}",
                       f"{r.chance:.1%}")
     Console().print(table)
