@@ -101,6 +101,11 @@ def wrong(tmp_path, pretrained):
         (["sample", pretrained, "--temperature", -1], "temperature"),
         (["ppo", "--model", pretrained, "--reward", pretrained], "kind 'gpt', and 'reward' is needed"),
         (["pretrain", "--leyers", 3], "No such option"),
+        (["size", "lama-2-7b"], "Did you mean llama-2-7b"),
+        (["size", "gpt2", "--train", "--dtype", "int4"], "weights of int4 have no gradient"),
+        (["size", "gpt2", "--context", 5000], "learned positions for 1024 tokens"),
+        (["evaluate", pretrained], "question 1 .boolq, en. cannot be asked of this model: the character"),
+        (["evaluate", pretrained, few], "few.txt, line 1: this is not JSON"),
         (["tokenizer", "train", latin, "--out", tmp_path / "t.json"], "not UTF-8 text .byte 3 .* probably Windows-1252"),
         (["tokenizer", "train", latin, "--vocab-size", 10, "--out", tmp_path / "t.json"], "not UTF-8"),
         (["tokenizer", "train", __file__, "--vocab-size", 10, "--out", tmp_path / "t.json"], "must be 257 at least"),
@@ -191,3 +196,13 @@ def test_models_that_count(tg, tmp_path, pretrained):
     assert code == 0 and out == "The old man said nothing.\n"
     code, out, _ = tg("correct", "--language", "ko")
     assert code == 0 and "of 299 words 32 were mistyped, 12 are wrong after correction" in out
+
+
+def test_what_is_large(tg):
+    code, out, _ = tg("size", "llama-2-7b", "--dtype", "int4", "--batch", 2)
+    assert code == 0 and "6,738,415,616" in out and "The smallest card that holds it has" in out
+    found = json.loads(tg("size", "koalpaca", "--lora", 8, "--dtype", "int8", "--json")[1])
+    assert found["model"] == "polyglot-ko-12.8b" and found["parameters"]["trained"] < found["parameters"]["total"] / 100
+    code, out, _ = tg("size")
+    assert code == 0 and "gpt-3" in out and "174,604,259,328" in out
+    assert json.loads(tg("size", "--json")[1])["koalpaca"] == 12_893_603_840

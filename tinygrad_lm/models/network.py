@@ -1,12 +1,17 @@
 """A network and its tokenizer as a language model, which reads texts longer than its block by windows."""
+from pathlib import Path
+
 import numpy as np
 
 from .. import functional as F
 from ..generate import generate
 from ..modes import no_grad
 from ..nn import evaluating
+from ..text import tokenizer_json
 from .language_model import LanguageModel, check_temperature
+from .pretrained import from_pretrained
 from .saved import load_model
+from .tensors import BrokenFile, read_json
 from .transformer import GPT
 
 AT_ONCE = 32                            # windows that are read as one batch
@@ -67,9 +72,22 @@ def windows(N, block):
     return np.append(np.arange(0, N - T, max(1, block // 2)), N - T), T
 
 
+def load_pretrained(folder):
+    """The GPT of a folder of Hugging Face's layout as a language model; config.json says which tokens start and end a text."""
+    settings = read_json(folder / "config.json")
+    end = settings.get("eos_token_id")
+    end = end[0] if isinstance(end, list) else end
+    if end is None:
+        raise BrokenFile(f"{folder / 'config.json'} says nothing about 'eos_token_id', the token that ends a text")
+    start = settings.get("bos_token_id")
+    return NetworkModel(from_pretrained(folder), tokenizer_json.load(folder), start=end if start is None else start, end=end)
+
+
 def load_network(path):
-    """The GPT of a checkpoint as a language model. Of names, ^ starts one and the end token ends it; of a text of many
-    lines, a sentence stands between two newlines."""
+    """The GPT of a checkpoint, or of a folder of Hugging Face's layout, as a language model. Of names, ^ starts one and the
+    end token ends it; of a text of many lines, a sentence stands between two newlines."""
+    if (Path(path) / "config.json").exists():
+        return load_pretrained(Path(path))
     network, tokenizer, _ = load_model(path)
     chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
     if "^" in chars:
