@@ -36,27 +36,29 @@ def close(ours, theirs, rtol, what, least=0.0):
     assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= rtol * scale, what
 
 
+def agrees(model, theirs, kind, rtol):
+    """Logits (or hidden states), the loss, and the gradient for every tensor, of tests.golden.make.expected."""
+    y, loss = computed(model, theirs["idx"], theirs["targets"])
+    assert y.dtype == model.wte.weight.dtype
+    close(y.data, theirs["y"], rtol, "y")
+    close(loss.data, theirs["loss"], rtol, "loss")
+    loss.backward()
+    own, seen, least = dict(model.named_parameters()), set(), 0.01 * max(np.abs(theirs[k]).max() for k in theirs if "/" in k)
+    prefix = "" if any(k.startswith("grad/" + ARCHITECTURES[kind].prefix) for k in theirs) else ARCHITECTURES[kind].prefix
+    for place in ARCHITECTURES[kind].places(model):
+        if place.ours in own:
+            for name, g in zip(place.theirs, place.how.split(own[place.ours].grad, model.config)):
+                key = "grad/" + name.removeprefix(prefix)
+                close(g, theirs[key], rtol, key, least)
+                seen.add(key)
+    assert seen == {k for k in theirs if k.startswith("grad/")}, "every gradient has been compared"
+
+
 @every
 @pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-10), (np.float32, 1e-5)])
 def test_a_golden_model(name, dtype, rtol):
-    """Logits, loss, and the gradient for every tensor."""
-    golden = np.load(GOLDEN / name / "expected.npz")
-    model = from_pretrained(GOLDEN / name, dtype=dtype)
-    y, loss = computed(model, golden["idx"], golden["targets"])
-    assert y.dtype == dtype
-    close(y.data, golden["y"], rtol, "y")
-    close(loss.data, golden["loss"], rtol, "loss")
-    loss.backward()
-    own, seen, least = dict(model.named_parameters()), set(), 0.01 * max(np.abs(golden[k]).max() for k in golden if "/" in k)
     kind = json.loads((GOLDEN / name / "config.json").read_text())["model_type"]
-    prefix = "" if any(k.startswith("grad/" + ARCHITECTURES[kind].prefix) for k in golden) else ARCHITECTURES[kind].prefix
-    for place in ARCHITECTURES[kind].places(model):
-        if place.ours in own:
-            for theirs, g in zip(place.theirs, place.how.split(own[place.ours].grad, model.config)):
-                key = "grad/" + theirs.removeprefix(prefix)
-                close(g, golden[key], rtol, key, least)
-                seen.add(key)
-    assert seen == {k for k in golden if k.startswith("grad/")}, "every gradient has been compared"
+    agrees(from_pretrained(GOLDEN / name, dtype=dtype), np.load(GOLDEN / name / "expected.npz"), kind, rtol)
 
 
 @every
