@@ -25,7 +25,7 @@ hf.logging.set_verbosity_error()
 hf.logging.disable_progress_bar()
 T, LONGEST = 8, 16
 
-sizes, layers, yes_or_no = st.integers(4, 9), st.integers(1, 2), st.booleans()
+sizes, layers, yes_or_no = st.integers(6, 12), st.integers(1, 2), st.booleans()
 common = dict(vocab_size=V, initializer_range=0.3)
 
 
@@ -104,6 +104,13 @@ def their_logits(model, idx, **more):
         return model(torch.as_tensor(idx), **{k: torch.as_tensor(x) for k, x in more.items()}).logits.numpy()
 
 
+def lost(single, double):
+    """How much float32 loses there, relative to each tensor's largest number: more than 1e-5 where a model is ill-conditioned,
+    such as a norm over few channels that are nearly equal."""
+    least = 0.01 * max(np.abs(double[k]).max() for k in double if "/" in k)
+    return max(np.abs(single[k] - double[k]).max() / max(np.abs(double[k]).max(), least) for k in double)
+
+
 def read_there(folder):
     """The model as transformers reads it, in float64; every tensor has found its place."""
     settings = json.loads((folder / "config.json").read_text())
@@ -121,8 +128,8 @@ def test_logits_loss_and_every_gradient(config, seed):
     targets[0, :3] = -100
     with TemporaryDirectory() as folder:
         saved(model, folder)
-        theirs = expected(in_float64(model), idx, targets)
-        for dtype, rtol in ((np.float64, 1e-10), (np.float32, 1e-5)):
+        single, theirs = expected(model, idx, targets), expected(in_float64(model), idx, targets)
+        for dtype, rtol in ((np.float64, 1e-10), (np.float32, max(1e-5, 3 * lost(single, theirs)))):
             agrees(from_pretrained(folder, dtype=dtype), theirs, config.model_type, rtol)
 
 
