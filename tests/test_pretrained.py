@@ -205,6 +205,28 @@ def test_settings_that_cannot_be(change, words, tmp_path):
         from_pretrained(folder)
 
 
+@pytest.mark.parametrize("name, change, words", [
+    ("llama_grouped", {"rope_parameters": {"rope_type": "yarn"}}, "the rope scaling 'yarn' is not built here"),
+    ("bert", {"tie_word_embeddings": False}, "a BERT whose head is not its embedding"),
+    ("bert", {"is_decoder": True}, "or that sees the past only")])
+def test_settings_that_would_be_another_network(name, change, words, tmp_path):
+    folder, _ = copy_of(name, tmp_path / "m")
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
+    with pytest.raises(BrokenFile, match=words):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("said, share", [
+    ({}, 0.25), ({"rotary_pct": 0.5}, 0.5), ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, 0.25),
+    ({"partial_rotary_factor": 0.75}, 0.75), ({"rope_parameters": {"partial_rotary_factor": 1.0}, "rotary_pct": 0.5}, 1.0)])
+def test_the_share_of_neox_in_every_way_of_saying_it(said, share, tmp_path):
+    folder, _ = copy_of("neox_parallel", tmp_path / "m")
+    s = json.loads((folder / "config.json").read_text())
+    del s["rope_parameters"]
+    (folder / "config.json").write_text(json.dumps(s | said))
+    assert from_pretrained(folder).config.rotary_share == share
+
+
 def test_settings_that_are_no_json(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BrokenFile, match="config.json is not JSON"):
@@ -219,4 +241,7 @@ def test_settings_that_are_no_json(tmp_path):
 def test_a_shape_of_no_family_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="none of gpt2, gpt_neox, llama, bert has this model's shape"):
         save_pretrained(GPT(GPTConfig(11, 8, n_embd=8, norm="rms")), tmp_path)
+    part_of_a_head = dict(norm="rms", position="rotary", rotary_share=0.5, gated=True, bias=False)       # LLaMA turns all of it
+    with pytest.raises(ValueError, match="none of gpt2"):
+        save_pretrained(GPT(GPTConfig(11, 8, n_embd=16, **part_of_a_head)), tmp_path)
     assert not list(tmp_path.iterdir())

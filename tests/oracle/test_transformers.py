@@ -26,19 +26,16 @@ hf.logging.disable_progress_bar()
 T, LONGEST = 8, 16
 
 sizes, layers, yes_or_no = st.integers(6, 12), st.integers(1, 2), st.booleans()
+bends = st.sampled_from(sorted(BENDS))
 common = dict(vocab_size=V, initializer_range=0.3)
-
-
-def heads(H, D, width="hidden_size", **more):
-    return {"num_attention_heads": H, width: H * D} | more
 
 
 # ---- configurations --------------------------------------------------------------------------------------------------
 
 gpt2s = st.builds(
-    lambda H, D, **drawn: hf.GPT2Config(**common, n_positions=LONGEST, n_head=H, n_embd=H * D, resid_pdrop=0.0, embd_pdrop=0.0,
-                                        attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, **drawn),
-    H=st.integers(1, 3), D=sizes, n_layer=layers, n_inner=st.none() | sizes, activation_function=st.sampled_from(sorted(BENDS)),
+    lambda H, D, **drawn: hf.GPT2Config(**common, n_positions=LONGEST, n_head=H, n_embd=H * D, resid_pdrop=0.0,
+                                        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, **drawn),
+    H=st.integers(1, 3), D=sizes, n_layer=layers, n_inner=st.none() | sizes, activation_function=bends,
     layer_norm_epsilon=st.sampled_from([1e-5, 1e-3]), tie_word_embeddings=yes_or_no)
 
 
@@ -56,13 +53,12 @@ def ropes(draw, shares):
 
 
 causal = dict(max_position_embeddings=LONGEST, bos_token_id=None, eos_token_id=None, attention_dropout=0.0)
-bends = st.sampled_from(sorted(BENDS))
 neoxes = st.builds(
     lambda H, D, **drawn: hf.GPTNeoXConfig(**common, **causal, num_attention_heads=H, hidden_size=H * D, hidden_dropout=0.0,
                                            **drawn),
     H=st.integers(1, 3), D=sizes.map(lambda n: 2 * (n // 2)), num_hidden_layers=layers, intermediate_size=sizes,
-    hidden_act=bends, layer_norm_eps=st.sampled_from([1e-5, 1e-3]), use_parallel_residual=yes_or_no, attention_bias=yes_or_no,
-    tie_word_embeddings=yes_or_no, rope_parameters=ropes(st.sampled_from([0.25, 0.5, 0.7, 1.0])))
+    hidden_act=bends, layer_norm_eps=st.sampled_from([1e-5, 1e-3]), use_parallel_residual=yes_or_no,
+    attention_bias=yes_or_no, tie_word_embeddings=yes_or_no, rope_parameters=ropes(st.sampled_from([0.25, 0.5, 0.7, 1.0])))
 llamas = st.builds(
     lambda K, G, C, **drawn: hf.LlamaConfig(**common, **causal, num_key_value_heads=K, num_attention_heads=K * G,
                                             hidden_size=K * G * C, **drawn),
@@ -71,11 +67,13 @@ llamas = st.builds(
     mlp_bias=yes_or_no, tie_word_embeddings=yes_or_no, rope_parameters=ropes(st.just(1.0)))
 berts = st.builds(                                       # a padding token's embedding would get no gradient there
     lambda H, D, **drawn: hf.BertConfig(**common, max_position_embeddings=LONGEST, num_attention_heads=H, hidden_size=H * D,
-                                        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=None, **drawn),
+                                        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=None,
+                                        **drawn),
     H=st.integers(1, 3), D=sizes, num_hidden_layers=layers, intermediate_size=sizes, hidden_act=bends,
     layer_norm_eps=st.sampled_from([1e-12, 1e-3]), type_vocab_size=st.integers(1, 3))
 
-HEADS = {"gpt2": hf.GPT2LMHeadModel, "gpt_neox": hf.GPTNeoXForCausalLM, "llama": hf.LlamaForCausalLM, "bert": hf.BertForMaskedLM}
+HEADS = {"gpt2": hf.GPT2LMHeadModel, "gpt_neox": hf.GPTNeoXForCausalLM, "llama": hf.LlamaForCausalLM,
+         "bert": hf.BertForMaskedLM}
 writers = st.one_of(gpt2s, neoxes, llamas)
 every = st.one_of(writers, berts)
 seeds = st.integers(0, 2**32 - 1)
@@ -105,8 +103,8 @@ def their_logits(model, idx, **more):
 
 
 def lost(single, double):
-    """How much float32 loses there, relative to each tensor's largest number: more than 1e-5 where a model is ill-conditioned,
-    such as a norm over few channels that are nearly equal."""
+    """How much float32 loses there, relative to each tensor's largest number: where a model is ill-conditioned, such as a
+    norm over few channels that are nearly equal, more than usual."""
     least = 0.01 * max(np.abs(double[k]).max() for k in double if "/" in k)
     return max(np.abs(single[k] - double[k]).max() / max(np.abs(double[k]).max(), least) for k in double)
 
@@ -129,7 +127,7 @@ def test_logits_loss_and_every_gradient(config, seed):
     with TemporaryDirectory() as folder:
         saved(model, folder)
         single, theirs = expected(model, idx, targets), expected(in_float64(model), idx, targets)
-        for dtype, rtol in ((np.float64, 1e-10), (np.float32, max(1e-5, 3 * lost(single, theirs)))):
+        for dtype, rtol in ((np.float64, 1e-10), (np.float32, max(1e-5, 5 * lost(single, theirs)))):
             agrees(from_pretrained(folder, dtype=dtype), theirs, config.model_type, rtol)
 
 
@@ -158,7 +156,8 @@ def test_rotary_settings_as_transformers_4_wrote_them(config, word, seed):
             s["rope_scaling"] = None
         path.write_text(json.dumps(s))
         idx = text(seed)
-        close(from_pretrained(folder, dtype=np.float64)(idx).data, their_logits(read_there(Path(folder)), idx), 1e-10, "logits")
+        ours = from_pretrained(folder, dtype=np.float64)(idx).data
+        close(ours, their_logits(read_there(Path(folder)), idx), 1e-10, "logits")
 
 
 @settings(max_examples=15)
@@ -187,7 +186,8 @@ def test_saved_in_bfloat16(config, seed):
 @settings(max_examples=10)
 def test_a_larger_theta(factor, share, seed):
     """Of the scalings that are known here, "ntk" has no name in transformers; it is written as the theta that it is."""
-    shape = dict(position="rotary", n_layer=2, n_head=2, n_embd=16, rope_scaling={"kind": "ntk", "factor": factor}, tied=False)
+    shape = dict(position="rotary", n_layer=2, n_head=2, n_embd=16, tied=False,
+                 rope_scaling={"kind": "ntk", "factor": factor})
     llama = dict(norm="rms", activation="silu", gated=True, bias=False)
     neox = dict(order="parallel", activation="gelu", rotary_share=share)
     with TemporaryDirectory() as folder:
@@ -239,8 +239,8 @@ def test_greedy_text(config, lengths, seed):
         model = built(config, seed)
         ours = generate(from_pretrained(saved(model, folder), dtype=np.float64), idx, new, rng=np.random.default_rng(0),
                         temperature=0, mask=mask).tokens
-        theirs = in_float64(model).generate(torch.as_tensor(idx), attention_mask=torch.as_tensor(mask.astype(int)), max_new_tokens=new,
-                                            do_sample=False, use_cache=True, pad_token_id=0).numpy()
+        theirs = in_float64(model).generate(torch.as_tensor(idx), attention_mask=torch.as_tensor(mask.astype(int)),
+                                            max_new_tokens=new, do_sample=False, use_cache=True, pad_token_id=0).numpy()
         np.testing.assert_array_equal(ours, theirs)
 
 
