@@ -36,27 +36,29 @@ def close(ours, theirs, rtol, what, least=0.0):
     assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= rtol * scale, what
 
 
+def agrees(model, theirs, kind, rtol):
+    """Logits (or hidden states), the loss, and the gradient for every tensor, of tests.golden.make.expected."""
+    y, loss = computed(model, theirs["idx"], theirs["targets"])
+    assert y.dtype == model.wte.weight.dtype
+    close(y.data, theirs["y"], rtol, "y")
+    close(loss.data, theirs["loss"], rtol, "loss")
+    loss.backward()
+    own, seen, least = dict(model.named_parameters()), set(), 0.01 * max(np.abs(theirs[k]).max() for k in theirs if "/" in k)
+    prefix = "" if any(k.startswith("grad/" + ARCHITECTURES[kind].prefix) for k in theirs) else ARCHITECTURES[kind].prefix
+    for place in ARCHITECTURES[kind].places(model):
+        if place.ours in own:
+            for name, g in zip(place.theirs, place.how.split(own[place.ours].grad, model.config)):
+                key = "grad/" + name.removeprefix(prefix)
+                close(g, theirs[key], rtol, key, least)
+                seen.add(key)
+    assert seen == {k for k in theirs if k.startswith("grad/")}, "every gradient has been compared"
+
+
 @every
 @pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-10), (np.float32, 1e-5)])
 def test_a_golden_model(name, dtype, rtol):
-    """Logits, loss, and the gradient for every tensor."""
-    golden = np.load(GOLDEN / name / "expected.npz")
-    model = from_pretrained(GOLDEN / name, dtype=dtype)
-    y, loss = computed(model, golden["idx"], golden["targets"])
-    assert y.dtype == dtype
-    close(y.data, golden["y"], rtol, "y")
-    close(loss.data, golden["loss"], rtol, "loss")
-    loss.backward()
-    own, seen, least = dict(model.named_parameters()), set(), 0.01 * max(np.abs(golden[k]).max() for k in golden if "/" in k)
     kind = json.loads((GOLDEN / name / "config.json").read_text())["model_type"]
-    prefix = "" if any(k.startswith("grad/" + ARCHITECTURES[kind].prefix) for k in golden) else ARCHITECTURES[kind].prefix
-    for place in ARCHITECTURES[kind].places(model):
-        if place.ours in own:
-            for theirs, g in zip(place.theirs, place.how.split(own[place.ours].grad, model.config)):
-                key = "grad/" + theirs.removeprefix(prefix)
-                close(g, golden[key], rtol, key, least)
-                seen.add(key)
-    assert seen == {k for k in golden if k.startswith("grad/")}, "every gradient has been compared"
+    agrees(from_pretrained(GOLDEN / name, dtype=dtype), np.load(GOLDEN / name / "expected.npz"), kind, rtol)
 
 
 @every
@@ -203,6 +205,28 @@ def test_settings_that_cannot_be(change, words, tmp_path):
         from_pretrained(folder)
 
 
+@pytest.mark.parametrize("name, change, words", [
+    ("llama_grouped", {"rope_parameters": {"rope_type": "yarn"}}, "the rope scaling 'yarn' is not built here"),
+    ("bert", {"tie_word_embeddings": False}, "a BERT whose head is not its embedding"),
+    ("bert", {"is_decoder": True}, "or that sees the past only")])
+def test_settings_that_would_be_another_network(name, change, words, tmp_path):
+    folder, _ = copy_of(name, tmp_path / "m")
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
+    with pytest.raises(BrokenFile, match=words):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("said, share", [
+    ({}, 0.25), ({"rotary_pct": 0.5}, 0.5), ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, 0.25),
+    ({"partial_rotary_factor": 0.75}, 0.75), ({"rope_parameters": {"partial_rotary_factor": 1.0}, "rotary_pct": 0.5}, 1.0)])
+def test_the_share_of_neox_in_every_way_of_saying_it(said, share, tmp_path):
+    folder, _ = copy_of("neox_parallel", tmp_path / "m")
+    s = json.loads((folder / "config.json").read_text())
+    del s["rope_parameters"]
+    (folder / "config.json").write_text(json.dumps(s | said))
+    assert from_pretrained(folder).config.rotary_share == share
+
+
 def test_settings_that_are_no_json(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BrokenFile, match="config.json is not JSON"):
@@ -217,4 +241,7 @@ def test_settings_that_are_no_json(tmp_path):
 def test_a_shape_of_no_family_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="none of gpt2, gpt_neox, llama, bert has this model's shape"):
         save_pretrained(GPT(GPTConfig(11, 8, n_embd=8, norm="rms")), tmp_path)
+    part_of_a_head = dict(norm="rms", position="rotary", rotary_share=0.5, gated=True, bias=False)       # LLaMA turns all of it
+    with pytest.raises(ValueError, match="none of gpt2"):
+        save_pretrained(GPT(GPTConfig(11, 8, n_embd=16, **part_of_a_head)), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -158,10 +158,18 @@ def test_what_a_bert_is_not():
         model.hidden(np.zeros((1, 7), int))
 
 
+def test_of_an_odd_number_of_channels_the_last_turns_with_the_next():
+    """As in GPT-NeoX: the angles are of 3 channels, 2 pairs turn."""
+    c = GPTConfig(V, T, n_head=1, n_embd=6, position="rotary", rotary_share=0.5)
+    assert frequencies(c) == pytest.approx((1, 10000 ** (-2 / 3)))
+
+
 @pytest.mark.parametrize("wrong, words", [
     (dict(n_head=4, n_kv_head=3), "n_kv_head=3 heads of keys cannot serve n_head=4"),
     (dict(norm="batch"), "norm is one of layer, rms, not 'batch'"),
     (dict(position="rotary", rotary_share=1.5), r"in \(0, 1\], not 1.5"),
+    (dict(position="rotary", head_size=5), "rotary_share=1.0 of head_size=5 are 5 channels, and channels turn in pairs"),
+    (dict(position="rotary", head_size=8, rotary_share=0.1), "rotary_share=0.1 of head_size=8 are 0 channels"),
     (dict(rope_scaling={"kind": "linear"}), "rope_scaling is one of linear with"),
     (dict(n_inner=0), "n_inner must be at least 1, not 0")])
 def test_shapes_that_cannot_be(wrong, words):

@@ -97,7 +97,7 @@ def expected(model, idx, targets):
     loss.backward()
     last = "embed_out" if "NeoX" in type(model).__name__ else "lm_head"                # its name in the file
     grads = {f"grad/{name.replace('lm_head', last)}": p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    return dict(idx=idx, targets=targets, y=y.detach().numpy(), loss=loss.item()) | grads
+    return dict(idx=idx, targets=targets, y=y.detach().numpy(), loss=np.float64(loss.item())) | grads
 
 
 def main():

@@ -4,7 +4,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from .bert import BERT
-from .config import GPTConfig
+from .config import SCALINGS, GPTConfig
+from .rotary import stretched_theta
 
 
 class How(NamedTuple):
@@ -106,52 +107,40 @@ def gpt2_places(model):
 
 # ---- GPT-NeoX --------------------------------------------------------------------------------------------------------
 
-def rope(s, scaling):
-    """(theta, share, our rope_scaling) from either of the two ways in which config.json has said it"""
-    r = s.get("rope_parameters") or {}
-    scaling = scaling or {}
-    kind = r.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
-    r = scaling | r
-    theta = r.get("rope_theta") or s.get("rope_theta") or s.get("rotary_emb_base") or 10000.0
-    share = r.get("partial_rotary_factor") or s.get("partial_rotary_factor") or s.get("rotary_pct") or 1.0
-    if kind == "default":
-        return theta, share, None
-    if kind == "linear":
-        return theta, share, {"kind": "linear", "factor": r["factor"]}
-    if kind == "llama3":
-        return theta, share, {"kind": "llama3", "factor": r["factor"], "low": r["low_freq_factor"],
-                              "high": r["high_freq_factor"], "length": r["original_max_position_embeddings"]}
-    raise ValueError(f"the rope scaling {kind!r} is not built here; linear and llama3 are")
+ROPE = {"factor": "factor", "low": "low_freq_factor", "high": "high_freq_factor",             # ours: theirs
+        "length": "original_max_position_embeddings"}
+
+
+def rope(s, share=1.0):
+    """The rotary part of a GPTConfig. transformers 5 says it in `rope_parameters`, those before in several settings."""
+    r = (s.get("rope_scaling") or {}) | (s.get("rope_parameters") or {})
+    kind = r.get("rope_type", r.get("type", "default"))
+    if kind not in ("default", "linear", "llama3"):
+        raise ValueError(f"the rope scaling {kind!r} is not built here; linear and llama3 are")
+    scaling = None if kind == "default" else {"kind": kind} | {ours: r[theirs] for ours, theirs in ROPE.items()
+                                                               if ours in SCALINGS[kind]}
+    return dict(position="rotary", rope_scaling=scaling,
+                rope_theta=r.get("rope_theta", s.get("rope_theta", s.get("rotary_emb_base", 10000.0))),
+                rotary_share=r.get("partial_rotary_factor", s.get("partial_rotary_factor", s.get("rotary_pct", share))))
 
 
 def rope_settings(c):
-    """Both ways at once, so that old and new readers agree."""
-    s = c.rope_scaling
-    if s is None:
-        kind = {"rope_type": "default"}
-    elif s["kind"] == "linear":
-        kind = {"rope_type": "linear", "factor": s["factor"]}
-    elif s["kind"] == "llama3":
-        kind = {"rope_type": "llama3", "factor": s["factor"], "low_freq_factor": s["low"], "high_freq_factor": s["high"],
-                "original_max_position_embeddings": s["length"]}
-    else:                                                # a larger theta, said as such
-        R = int(c.rotary_share * c.head_size) // 2 * 2
-        kind = {"rope_type": "default"}
-        return {"rope_theta": c.rope_theta * s["factor"] ** (R / max(R - 2, 1)), "rope_scaling": None,
-                "rope_parameters": kind | {"rope_theta": c.rope_theta * s["factor"] ** (R / max(R - 2, 1)),
-                                           "partial_rotary_factor": c.rotary_share}}
-    return {"rope_theta": c.rope_theta, "rope_scaling": None if s is None else kind,
-            "rope_parameters": kind | {"rope_theta": c.rope_theta, "partial_rotary_factor": c.rotary_share}}
+    """Both ways at once, so that old and new readers agree. "ntk" has no name there: it is written as the larger theta."""
+    scaling = None if c.rope_scaling is None or c.rope_scaling["kind"] == "ntk" else \
+        {"rope_type": c.rope_scaling["kind"]} | {theirs: c.rope_scaling[ours] for ours, theirs in ROPE.items()
+                                                 if ours in c.rope_scaling}
+    theta = stretched_theta(c)
+    return {"rope_theta": theta, "rope_scaling": scaling,
+            "rope_parameters": (scaling or {"rope_type": "default"}) | {"rope_theta": theta,
+                                                                        "partial_rotary_factor": c.rotary_share}}
 
 
 def neox_config(s):
-    theta, share, scaling = rope(s, s.get("rope_scaling"))
     return GPTConfig(s["vocab_size"], s["max_position_embeddings"], s["num_hidden_layers"], s["num_attention_heads"],
                      s["hidden_size"], n_inner=s["intermediate_size"], attention_bias=s.get("attention_bias", True),
-                     activation=bend(s.get("hidden_act", "gelu")), norm_eps=s.get("layer_norm_eps", 1e-5), position="rotary",
-                     rotary_share=share if "rope_parameters" in s or "rotary_pct" in s else 0.25, rope_theta=theta,
-                     rope_scaling=scaling, order="parallel" if s.get("use_parallel_residual", True) else "pre",
-                     tied=s.get("tie_word_embeddings", False))
+                     activation=bend(s.get("hidden_act", "gelu")), norm_eps=s.get("layer_norm_eps", 1e-5),
+                     order="parallel" if s.get("use_parallel_residual", True) else "pre",
+                     tied=s.get("tie_word_embeddings", False), **rope(s, share=0.25))
 
 
 def neox_settings(model):
@@ -159,7 +148,7 @@ def neox_settings(model):
     return dict(architectures=["GPTNeoXForCausalLM"], vocab_size=c.vocab_size, max_position_embeddings=c.block_size,
                 num_hidden_layers=c.n_layer, num_attention_heads=c.n_head, hidden_size=c.n_embd,
                 intermediate_size=c.n_inner, attention_bias=c.attention_bias, hidden_act=theirs_of(c.activation),
-                layer_norm_eps=c.norm_eps, rotary_pct=c.rotary_share, rotary_emb_base=c.rope_theta,
+                layer_norm_eps=c.norm_eps, rotary_pct=c.rotary_share, rotary_emb_base=stretched_theta(c),
                 use_parallel_residual=c.order == "parallel", tie_word_embeddings=c.tied, hidden_dropout=0.0,
                 attention_dropout=0.0) | rope_settings(c)
 
@@ -177,13 +166,12 @@ def neox_places(model):
 # ---- LLaMA -----------------------------------------------------------------------------------------------------------
 
 def llama_config(s):
-    theta, share, scaling = rope(s, s.get("rope_scaling"))
     return GPTConfig(s["vocab_size"], s["max_position_embeddings"], s["num_hidden_layers"], s["num_attention_heads"],
                      s["hidden_size"], bias=s.get("mlp_bias", False), n_kv_head=s.get("num_key_value_heads"),
                      head_size=s.get("head_dim"), n_inner=s["intermediate_size"],
                      attention_bias=s.get("attention_bias", False), norm="rms", norm_eps=s.get("rms_norm_eps", 1e-6),
-                     activation=bend(s.get("hidden_act", "silu")), gated=True, position="rotary", rotary_share=share,
-                     rope_theta=theta, rope_scaling=scaling, tied=s.get("tie_word_embeddings", False))
+                     activation=bend(s.get("hidden_act", "silu")), gated=True, tied=s.get("tie_word_embeddings", False),
+                     **rope(s))
 
 
 def llama_settings(model):
@@ -211,6 +199,8 @@ def llama_places(model):
 def bert_config(s):
     if s.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"position_embedding_type={s['position_embedding_type']!r} is not built here; \"absolute\" is")
+    if not s.get("tie_word_embeddings", True) or s.get("is_decoder", False):
+        raise ValueError("a BERT whose head is not its embedding, or that sees the past only, is not built here")
     return GPTConfig(s["vocab_size"], s["max_position_embeddings"], s["num_hidden_layers"], s["num_attention_heads"],
                      s["hidden_size"], n_inner=s["intermediate_size"], activation=bend(s.get("hidden_act", "gelu")),
                      norm_eps=s.get("layer_norm_eps", 1e-12), order="post", causal=False, segments=s.get("type_vocab_size", 2))
@@ -263,7 +253,7 @@ ARCHITECTURES = {
                              lambda m: is_gpt(m, norm="layer", position="rotary", gated=False, bias=True,
                                               n_kv_head=m.config.n_head, head_size=m.config.n_embd // m.config.n_head)),
     "llama": Architecture("model.", llama_config, llama_settings, llama_places, tied_head("lm_head.weight"),
-                          lambda m: is_gpt(m, norm="rms", position="rotary", order="pre", gated=True)),
+                          lambda m: is_gpt(m, norm="rms", position="rotary", order="pre", gated=True, rotary_share=1.0)),
     "bert": Architecture("bert.", bert_config, bert_settings, bert_places,
                          lambda name, config: name.startswith(("bert.pooler.", "cls.seq_relationship."))
                          or name.endswith("position_ids") or name in ("cls.predictions.decoder.weight",

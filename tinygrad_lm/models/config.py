@@ -52,6 +52,9 @@ class GPTConfig:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.position == "rotary" and not 0 < self.rotary_share <= 1:
             raise ValueError(f"rotary_share is a share of a head's channels in (0, 1], not {self.rotary_share}")
+        if self.position == "rotary" and not 0 < (R := int(self.rotary_share * self.head_size)) <= self.head_size // 2 * 2:
+            raise ValueError(f"rotary_share={self.rotary_share} of head_size={self.head_size} are {R} channels, and channels "
+                             "turn in pairs: give at least 1 and, of an odd head_size, not all")
         if self.rope_scaling is not None:
             kind, numbers = self.rope_scaling.get("kind"), set(self.rope_scaling) - {"kind"}
             if SCALINGS.get(kind) != numbers:

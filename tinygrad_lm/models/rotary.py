@@ -26,10 +26,8 @@ def frequencies(config):
     stay, those that turn less than `low` times are stretched by `factor`, and between them it passes smoothly (LLaMA 3.1,
     Grattafiori et al. 2024 [LLAMA3]).
     """
-    R, theta, scaling = rotated_channels(config), config.rope_theta, dict(config.rope_scaling or {"kind": "none"})
-    if scaling["kind"] == "ntk":
-        theta *= scaling["factor"] ** (R / max(R - 2, 1))
-    f = theta ** (-np.arange(0, R, 2) / R)
+    R, scaling = rotated_channels(config), config.rope_scaling or {"kind": "default"}
+    f = stretched_theta(config) ** (-np.arange(0, R, 2) / R)
     if scaling["kind"] == "linear":
         f /= scaling["factor"]
     if scaling["kind"] == "llama3":
@@ -39,9 +37,15 @@ def frequencies(config):
     return tuple(f.tolist())
 
 
+def stretched_theta(config):
+    """theta, larger where the scaling is "ntk"."""
+    R, scaling = rotated_channels(config), config.rope_scaling or {"kind": "default"}
+    return config.rope_theta * (scaling["factor"] ** (R / max(R - 2, 1)) if scaling["kind"] == "ntk" else 1)
+
+
 def rotated_channels(config):
-    """How many channels of a head turn: R, an even number."""
-    return int(config.rotary_share * config.head_size) // 2 * 2
+    """How many channels of a head turn: R. Where it is odd, its last channel turns with the next, as in GPT-NeoX."""
+    return int(config.rotary_share * config.head_size)
 
 
 @lru_cache(maxsize=16)
