@@ -1,6 +1,6 @@
 """What gradient checkpointing saves in memory and costs in time: forward and backward of a GPT with and without it.
 
-    python -m benchmarks.checkpointing          # half a minute
+    python -m benchmarks.checkpointing          # under a minute
 
 Memory is the highest point above what was there before, as tracemalloc counts it (NumPy tells it of every array); time is the
 median of rounds in which both take their turn, without tracemalloc.
