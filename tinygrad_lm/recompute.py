@@ -40,8 +40,8 @@ def _backward(dy, saved, needs):
     with gradients_on(), _set_back(rngs, states):
         y, leaves = _alone(f, leaves, rngs)
     if (y.shape, y.dtype) != (shape, dtype) or not y.requires_grad:
-        raise RuntimeError(f"a checkpointed function gave shape {shape} and {dtype} the first time, and {y.shape} and {y.dtype}"
-                           f"{'' if y.requires_grad else ' without a gradient'} when backward called it again: it must depend "
+        raise RuntimeError(f"a checkpointed function gave shape {shape} and {dtype} the first time, and {y.shape} and "
+                           f"{y.dtype}{'' if y.requires_grad else ' without a gradient'} when backward called it again: it depends "
                            "on its inputs, its parameters and `rngs` alone")
     y.backward(dy)
     return tuple(leaf.grad if need else None for leaf, need in zip(leaves, needs))
@@ -53,7 +53,8 @@ def _alone(f, inputs, rngs):
     with replaying(rngs):
         y = f(*inputs)
     if not isinstance(y, Tensor):
-        raise TypeError(f"a checkpointed function returns one tensor, not {type(y).__name__}: join several with concat or stack")
+        raise TypeError(f"a checkpointed function returns one tensor, not {type(y).__name__}: join several with "
+                        "concat or stack")
     return y, inputs
 
 
@@ -67,8 +68,8 @@ def _leaves_under(y, oldest):
         seen.add(node)
         if type(node) is Node:
             if node.number < oldest:
-                raise RuntimeError(f"a checkpointed function uses the result of `{node.name}`, of shape {node.shape}, which was "
-                                   "computed outside and is none of its inputs: give it as an input")
+                raise RuntimeError(f"a checkpointed function uses the result of `{node.name}`, of shape {node.shape}, which "
+                                   "was computed outside and is none of its inputs: give it as an input")
             stack.extend(node.inputs)
     return {leaf for leaf in seen if type(leaf) is not Node}
 
