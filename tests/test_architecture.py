@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_lm"
 FLOORS = {"backend": 0, "ops": 0, "kernels": 0, "emulator": 0,
-          "modes": 1, "tensor": 1, "functional": 1, "gradcheck": 1,
+          "modes": 1, "tensor": 1, "recompute": 1, "functional": 1, "gradcheck": 1,
           "nn": 2, "graph": 2, "optim": 2, "mpi": 2, "parallel": 2, "checkpoint": 2,
           "text": 3, "models": 3, "decode": 3, "generate": 3,
           "train": 4, "bench": 4,

@@ -57,7 +57,7 @@ def test_the_stages_one_after_another(tg, pretrained, tmp_path):
 def test_a_text_of_ones_own(tg, tmp_path):
     text = tmp_path / "verse.txt"
     text.write_text("the rain in 서울 falls mainly\n" * 40, encoding="utf-8")
-    code, out, _ = tg("pretrain", "--text", text, *SMALL, "--steps", 3, "--out", tmp_path / "run")
+    code, out, _ = tg("pretrain", "--text", text, *SMALL, "--steps", 3, "--out", tmp_path / "run", "--checkpoint-blocks")
     assert code == 0 and "bits a character" in out
     code, out, _ = tg("sample", tmp_path / "run", "--prompt", "서울", "--max-new-tokens", 50)
     assert code == 0 and out.startswith("서울")

@@ -10,7 +10,7 @@ from tinygrad_lm import Tensor, backend, functional as F
 
 from .checks import check_same
 
-HELPERS = {"raw", "check_ids", "check_probability", "op"} | vars(backend).keys()
+HELPERS = {"raw", "check_ids", "check_probability", "check_replayed", "op"} | vars(backend).keys()
 HERE = Path(__file__).parent
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from tinygrad_lm import Tensor, functional as F, no_grad
 from tinygrad_lm.models import BERT, GPT, GPTConfig
 from tinygrad_lm.models.bert import hide, sentence_embedding
+from tinygrad_lm.models.longer import extended
 from tinygrad_lm.models.rotary import frequencies, rotary_angles
 from tinygrad_lm.optim import AdamW
 from tinygrad_lm.train import train_step
@@ -99,6 +100,30 @@ def test_scaled_frequencies():
     assert (share[turns > 4] == 1).all() and np.allclose(share[turns < 1], 8)
     between = share[(turns < 4) & (turns > 1)]
     assert len(between) and ((1 < between) & (between < 8)).all()
+
+
+def test_a_longer_model_shares_its_weights_and_reads_on():
+    """As it is, it reads the old texts as before. Linear: every pair turns half as fast; NTK: the slowest does."""
+    model, long = build(**SHAPES["wide heads"]), np.random.default_rng(2).integers(0, V, (1, 2 * T))
+    models = {kind: extended(model, 2 * T, kind) for kind in (None, "linear", "ntk")}
+    for kind, longer in models.items():
+        assert longer(long).shape == (1, 2 * T, V) and model.config.block_size == T
+        assert all(p is q for p, q in zip(longer.parameters(), model.parameters()))
+        assert (longer(ids()).data == model(ids()).data).all() == (kind is None)
+    own, stretched = (np.array(frequencies(m.config)) for m in (model, models["linear"]))
+    np.testing.assert_array_equal(stretched, own / 2)
+    ntk = np.array(frequencies(models["ntk"].config))
+    assert ntk[0] == own[0] and ntk[-1] == pytest.approx(own[-1] / 2)
+
+
+@pytest.mark.parametrize("shape, arguments, words", [
+    (dict(n_head=2), (2 * T, "ntk"), "only a GPT with rotary positions .* position='learned', which has learned its 6"),
+    (SHAPES["scaled"], (2 * T, "ntk"), "stretched already, by .*extend the one it was made from"),
+    (LLAMA, (T, "ntk"), "block_size=6 is no longer than the model's 6"),
+    (LLAMA, (2 * T, "yarn"), "not at all .None., not 'yarn'")])
+def test_what_cannot_be_extended(shape, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        extended(build(**shape), *arguments)
 
 
 # ---- BERT ------------------------------------------------------------------------------------------------------------

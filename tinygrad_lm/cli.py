@@ -165,8 +165,10 @@ def demo(out, seed, fast, resume, device):
 @click.option("--n-embd", default=64, show_default=True, help="channels")
 @click.option("--block-size", default=32, show_default=True, help="longest sequence")
 @click.option("--dropout", default=0.0, show_default=True, help="share of activations dropped in training")
+@click.option("--checkpoint-blocks", is_flag=True, help="less memory, more time: backward computes each block again")
 @stage_options(PretrainConfig, "runs/pretrain")
-def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save_every, resume, device, **options):
+def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, checkpoint_blocks, out, seed, save_every, resume, device,
+             **options):
     """Stage 1: predict the next character, of names or of a text of yours."""
     from .models import GPT, GPTConfig
     from .text import names
@@ -175,6 +177,7 @@ def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, out, seed, save
     tokenizer, data, held_out = names_data(names) if text is None else text_data(text, block_size)
     rng = np.random.default_rng(seed)
     model = GPT(GPTConfig(len(tokenizer), block_size, n_layer, n_head, n_embd, dropout), rng=rng).to(device)
+    model.checkpoint_blocks = checkpoint_blocks
     click.echo(f"{model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary")
     with stage("pretrain", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
         loss = p.pretrain(model, data, held_out, config, rng=rng, run=run)

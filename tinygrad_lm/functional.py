@@ -11,6 +11,8 @@ from .backend import DEVICES, array_module, beside, capturing, check_one_device,
 from .ops import activation, attention, causal_attention as causal, cross_entropy as ce, dropout as drop
 from .ops import elementwise as ew, embedding as emb
 from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, rotary as rot, shape as sh, softmax as sm
+from .modes import check_replayed
+from .recompute import checkpoint  # noqa: F401 (public as functional.checkpoint)
 from .tensor import Tensor, op
 
 # ---- one number in, one number out; two inputs are broadcast --------------------------------------------------------
@@ -380,7 +382,10 @@ def rms_norm(x, weight, *, eps=1e-6):
 def dropout(x, p, *, rng):
     """Each element is zero with probability p, else divided by 1 − p; drawn from the generator `rng`."""
     check_probability(p)
-    return _dropout(x, p=p, rng=rng) if p else x
+    if not p:
+        return x
+    check_replayed(rng)
+    return _dropout(x, p=p, rng=rng)
 
 
 def check_probability(p):

@@ -1,15 +1,18 @@
-"""How operations behave for now, on this thread: without a graph (no_grad), or checked for NaN (detect_anomaly)."""
+"""How operations behave for now, on this thread: without a graph (no_grad), checked for NaN (detect_anomaly), or to be
+repeated (recompute.py)."""
 import inspect
 import sys
 import threading
+from contextlib import contextmanager
 
 SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class _Local(threading.local):
     """Each thread has its own."""
-    no_grad = ()                        # the blocks that are open
+    no_grad = ()                        # the blocks that are open, those of gradients_on among them
     anomaly = 0                         # how many blocks are open
+    replayed = None                     # inside a checkpoint: the generators that it sets back
 
 
 _local = _Local()
@@ -33,10 +36,22 @@ class no_grad:
 
 def grad_enabled():
     """Do operations on this thread build a graph now?"""
-    for block in _local.no_grad:
+    for block in reversed(_local.no_grad):
+        if type(block) is gradients_on:
+            return True
         if block.generator is None or block.generator.f_back:       # a suspended generator's frame has no caller
             return False
     return True
+
+
+class gradients_on:
+    """with gradients_on(): operations build a graph, also where backward, which needs none, is called under no_grad."""
+
+    def __enter__(self):
+        _local.no_grad += (self,)
+
+    def __exit__(self, *error):
+        _local.no_grad = tuple(block for block in _local.no_grad if block is not self)
 
 
 class detect_anomaly:
@@ -52,3 +67,20 @@ class detect_anomaly:
 
 def anomaly_detection():
     return _local.anomaly > 0
+
+
+@contextmanager
+def replaying(rngs):
+    """with replaying(rngs): what is drawn inside will be drawn again, and these generators set back for it."""
+    before, _local.replayed = _local.replayed, rngs
+    try:
+        yield
+    finally:
+        _local.replayed = before
+
+
+def check_replayed(rng):
+    """Refuse a generator that the checkpoint around us, if there is one, would not set back."""
+    if _local.replayed is not None and not any(rng is known for known in _local.replayed):
+        raise RuntimeError("dropout in a checkpointed function draws from a generator that the checkpoint does not know, and "
+                           "would drop others the second time: checkpoint(f, ..., rngs=[rng])")

@@ -155,6 +155,8 @@ class Replica:
             b.training = a.training
             if hasattr(b, "rng"):
                 b.rng = rng
+            if hasattr(a, "checkpoint_blocks"):
+                b.checkpoint_blocks = a.checkpoint_blocks
         for p, q in self.parameters:
             q.data, q.grad, q.requires_grad = p.data, None, p.requires_grad
 

@@ -116,6 +116,7 @@ class GPT(Module):
     Weights start as N(0, 0.02²), those that write into the residual stream smaller by √(2·layers), biases at 0; the
     draws, and those of dropout, come from `rng` (seed 0 where none is given).
     """
+    checkpoint_blocks = False               # True: backward computes each block again instead of keeping what it computed
 
     def __init__(self, config, *, rng=None):
         rng = np.random.default_rng(0) if rng is None else rng
@@ -171,7 +172,10 @@ class GPT(Module):
         x = self.drop(x)
         keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
         for i, block in enumerate(self.blocks):
-            x = block(x, keys, cache and cache.layers[i], turn)
+            if self.checkpoint_blocks and cache is None:
+                x = F.checkpoint(block, x, keys, None, turn)
+            else:
+                x = block(x, keys, cache and cache.layers[i], turn)
         return self.ln_f(x)
 
     def loss(self, idx, targets, *, mask=None):
