@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpointing          # under a minute
 
-Memory is the highest point above what was there before, as tracemalloc counts it (NumPy tells it of every array); time is the
-median of rounds in which both take their turn, without tracemalloc.
+Memory is the highest point above what was there before, as tracemalloc counts it (NumPy tells it of every array); time is
+the median of rounds in which both take their turn, without tracemalloc.
 """
 import sys
 import tracemalloc

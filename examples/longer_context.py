@@ -52,16 +52,16 @@ model = GPT(GPTConfig(len(tokenizer), SHORT, n_layer=3, n_head=4, n_embd=C, drop
                       position="rotary"), rng=rng)
 config = PretrainConfig(steps=STEPS, batch_size=4, lr=5e-3, warmup=20, eval_every=STEPS)
 loss = pretrain(model, Windows(learned, SHORT), Windows(held_out, SHORT), config, rng=rng, run=Run())
-print(f"1. {model.n_parameters():,} parameters, {STEPS} steps with texts of {SHORT}: {loss:.2f} nats a character on held-out "
-      "text", flush=True)
+print(f"1. {model.n_parameters():,} parameters, {STEPS} steps with texts of {SHORT}: {loss:.2f} nats a character on "
+      "held-out text", flush=True)
 
 # %% [markdown]
 # 2. Your prediction, before anything is shown.
 
 # %%
 KINDS = {"as it is": (None, RED), "linear": ("linear", ORANGE), "ntk": ("ntk", BLUE)}
-print(f"\n2. Now it reads {LONG} characters: as it is, with all positions squeezed into the old range (linear), or with the\n"
-      "   slow rotations alone squeezed (ntk). Which loses least beyond the trained length, before any more training?")
+print(f"\n2. Now it reads {LONG} characters: as it is, with all positions squeezed into the old range (linear), or with\n"
+      "   the slow rotations alone squeezed (ntk). Which loses least beyond the trained length, before any more training?")
 guess = input("   as it is, linear, ntk: ").strip() if sys.stdin.isatty() else None
 
 # %% [markdown]

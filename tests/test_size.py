@@ -27,7 +27,7 @@ def configs(draw, kind="gpt"):
     if kind == "gpt":
         shape = dict(position=one("learned", "rotary"), tied=one(True, False), bias=one(True, False),
                      norm=one("layer", "rms"), attention_bias=one(None, False, True),
-                     causal=one(True, False), rotary_share=one(0.25, 0.5, 1.0))
+                     causal=one(True, False), rotary_share=one(0.5, 0.75, 1.0))
     else:
         shape = dict(causal=False, segments=one(0, 1, 2))
     return GPTConfig(one(5, 17, 40), one(8, 20), one(1, 2, 3), heads, heads * 4, one(0.0, 0.1), n_kv_head=keys,

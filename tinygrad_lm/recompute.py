@@ -41,8 +41,8 @@ def _backward(dy, saved, needs):
         y, leaves = _alone(f, leaves, rngs)
     if (y.shape, y.dtype) != (shape, dtype) or not y.requires_grad:
         raise RuntimeError(f"a checkpointed function gave shape {shape} and {dtype} the first time, and {y.shape} and "
-                           f"{y.dtype}{'' if y.requires_grad else ' without a gradient'} when backward called it again: it depends "
-                           "on its inputs, its parameters and `rngs` alone")
+                           f"{y.dtype}{'' if y.requires_grad else ' without a gradient'} when backward called it again: it "
+                           "depends on its inputs, its parameters and `rngs` alone")
     y.backward(dy)
     return tuple(leaf.grad if need else None for leaf, need in zip(leaves, needs))
 

@@ -3,6 +3,8 @@
 B sequences of T tokens: N = B T. Memory is in bytes, arithmetic in floating-point operations (FLOPs): a product and its sum
 are two. `kind` is "gpt", "bert" (with the head that guesses tokens) or "bert body".
 """
+from .rotary import rotated_channels
+
 FLOATS = {"float32": 4, "float16": 2, "bfloat16": 2}     # bytes a number
 QUANTISED = {"int8": (8, None), "int4": (4, 32)}         # bits a number, numbers of a row that share a float16 scale
 DTYPES = (*FLOATS, *QUANTISED)
@@ -125,7 +127,7 @@ def engine_activations(config, T, B, *, kind="gpt", size=4):
     if kind == "bert":
         floats += N * (C * BEND[c.activation] + norm + C)
     if rotary:
-        floats += T * (int(c.rotary_share * c.head_size) // 2 * 2)                 # cos and sin, for all blocks
+        floats += T * -(-rotated_channels(c) // 2) * 2                             # cos and sin, for all blocks
     return floats * size + N * (8 + 8 + 8 + 1)                                     # token ids; where the targets are
 
 
