@@ -148,7 +148,8 @@ def test_samples_follow_the_distribution_with_a_penalty():
     assert p.sum() == pytest.approx(1) and ((counts - n * p) ** 2 / (n * p)).sum() < 15 + 4 * np.sqrt(30)
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"top_p": 0.6}, {"min_p": 0.3}])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"top_p": 0.6},
+                                     {"min_p": 0.3}])
 def test_samples_follow_the_exact_distribution(options):
     """Every text of two tokens, by listing them all: χ² of 20,000 samples against what the model says."""
     model, n = tiny(vocab_size=4), 20_000
@@ -377,8 +378,8 @@ def test_an_empty_prompt(idx):
 @pytest.mark.parametrize("options, says", [({"temperature": -1}, "temperature"), ({"temperature": np.nan}, "temperature"),
                                            ({"temperature": np.inf}, "temperature"), ({"top_k": 0}, "top_k"),
                                            ({"top_p": 0}, "top_p"), ({"top_p": -0.1}, "top_p"),
-                                           ({"min_p": -0.1}, "min_p"), ({"min_p": 1.1}, "min_p"), ({"min_p": np.nan}, "min_p"),
-                                           ({"repetition_penalty": 0}, "repetition_penalty"),
+                                           ({"min_p": -0.1}, "min_p"), ({"min_p": 1.1}, "min_p"),
+                                           ({"min_p": np.nan}, "min_p"), ({"repetition_penalty": 0}, "repetition_penalty"),
                                            ({"repetition_penalty": np.nan}, "repetition_penalty")])
 def test_a_bad_option(options, says):
     with pytest.raises(ValueError, match=says):
@@ -395,8 +396,9 @@ def test_damaged_weights(damage):
 
 def test_the_step_at_which_scores_become_nan_is_named():
     model = tiny()
-    model.wpe.weight.data[5] = np.nan                                            # the third token's scores, after 3 of a prompt
-    with pytest.raises(FloatingPointError, match=r"step 3 \(after 3 written tokens\): 14 of 14, the first nan, of token 0 in row 0"):
+    model.wpe.weight.data[5] = np.nan                                            # the third token after a prompt of 3
+    said = r"step 3 \(after 3 written tokens\): 14 of 14, the first nan, of token 0 in row 0"
+    with pytest.raises(FloatingPointError, match=said):
         generate(model, ids(2, 3), 6, rng=rng())
 
 

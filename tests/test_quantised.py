@@ -56,7 +56,7 @@ def test_int4_is_within_half_a_step(w):
     groups = [w[:, g:g + q.GROUP] for g in range(0, I, q.GROUP)]
     span = np.array([g.max(1) - g.min(1) for g in groups])
     ulp = 2.0 ** -10                                         # of float16, below and above; 6e-8 of its smallest numbers
-    assert (scale <= (span + ulp * abs(w).max(-1) + 6e-8) / 15.0 * (1 + 1.01 * ulp) + 6e-8).all()  # no step longer than need be
+    assert (scale <= (span + ulp * abs(w).max(-1) + 6e-8) / 15.0 * (1 + 1.01 * ulp) + 6e-8).all()   # and none is longer
 
 
 @given(weights(), st.integers(1, 5), st.integers(1, 5000), st.integers(0, 99))
@@ -66,7 +66,8 @@ def test_products_are_those_of_the_weights_turned_back(w, N, block, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(q, "BLOCK", block)
         codes = q.int8_rows(w)
-        np.testing.assert_allclose(q.int8_product(x, *codes), x @ q.int8_weight(*codes).T, rtol=1e-6, atol=1e-6 * abs(w).max())
+        again = q.int8_weight(*codes).T
+        np.testing.assert_allclose(q.int8_product(x, *codes), x @ again, rtol=1e-6, atol=1e-6 * abs(w).max())
         codes = q.int4_groups(w)
         again = q.int4_weight(*codes).reshape(-1, len(w))[:w.shape[1]]
         np.testing.assert_allclose(q.int4_product(x, *codes), x @ again, rtol=1e-6, atol=1e-5 * abs(w).max())

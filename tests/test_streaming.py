@@ -59,7 +59,8 @@ def test_an_empty_stop_string():
 @pytest.mark.parametrize("seed", range(4))
 def test_streamed_text_is_the_generated_text(seed):
     model = GPT(GPTConfig(BYTES.vocab_size, 64, n_layer=1, n_head=2, n_embd=16))
-    whole = generate(model, BYTES.encode("the")[None], 40, rng=np.random.default_rng(seed)).tokens[0, len(BYTES.encode("the")):]
+    prompt = BYTES.encode("the")
+    whole = generate(model, prompt[None], 40, rng=np.random.default_rng(seed)).tokens[0, len(prompt):]
     text = BYTES.decode(whole)
 
     def streamed(**options):

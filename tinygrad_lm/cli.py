@@ -137,8 +137,8 @@ def load_names_model(path, device, kind="gpt"):
     from .text.names import tokenizer as needed
     model, tokenizer, meta = load_model(path, kind)
     if "quantised" in meta:
-        raise CheckpointError(f"{path} is quantised to {meta['quantised']}, and such weights are not trained: start from the "
-                              "checkpoint that it was made from")
+        raise CheckpointError(f"{path} is quantised to {meta['quantised']}, and such weights are not trained: start from "
+                              "the checkpoint that it was made from")
     if tokenizer.to_dict() != needed.to_dict():
         raise CheckpointError(f"{path} was trained on another text: this stage is about names and needs their "
                               f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text)")

@@ -19,7 +19,7 @@ def decoder(model):
     Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
     they are now, and copies some of them: 7/12 of the blocks' memory.
     """
-    if not has_shape_of_gpt2(model.config) or not isinstance(model.wte, Embedding):        # quantised weights are not copied
+    if not has_shape_of_gpt2(model.config) or not isinstance(model.wte, Embedding):     # quantised weights are not copied
         return lambda token, cache: model(token[:, None], cache=cache).data[:, 0]
     tokens, positions = model.wte.weight.data, model.wpe.weight.data
     blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))

@@ -153,8 +153,8 @@ def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, *
     if wrong.any():
         b, v = np.argwhere(wrong)[0]
         when = "" if step is None else f" at step {step} (after {step} written tokens)"
-        raise FloatingPointError(f"the model's scores are NaN or infinite{when}: {int(wrong.sum())} of {wrong.size}, the first "
-                                 f"{logits[b, v]}, of token {v} in row {b}: its weights are damaged, or its sums overflow")
+        raise FloatingPointError(f"the model's scores are NaN or infinite{when}: {int(wrong.sum())} of {wrong.size}, the "
+                                 f"first {logits[b, v]}, of token {v} in row {b}: its weights are damaged, or its sums overflow")
     if temperature:                                                 # shifted, so that dividing by 10⁻³⁰ is no overflow
         logits = (logits - logits.max(-1, keepdims=True)) / max(temperature, 1e-30)
     logp = log_normalise(logits)

@@ -16,8 +16,8 @@ class Quantised(Module):
     def forward(self, x, add_to=None):
         """x (..., in) -> (..., out), plus the tensor `add_to` of that shape, if there is one."""
         if grad_enabled() and (x.requires_grad or add_to is not None and add_to.requires_grad):
-            raise RuntimeError("a quantised layer has no gradient, and what it reads asks for one: train in float32 and quantise "
-                               "what was learned, or read within no_grad()")
+            raise RuntimeError("a quantised layer has no gradient, and what it reads asks for one: train in float32 and "
+                               "quantise what was learned, or read within no_grad()")
         y = self.product(x.data.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
         if self.bias is not None:
             y += self.bias.data
@@ -65,10 +65,10 @@ LINEAR = {"int8": Int8Linear, "int4": Int4Linear}
 
 
 def quantise(model, how):
-    """Replace the linear layers of a GPT, in place, by such of `how`, "int8" or "int4"; returns the model, frozen, in float32.
+    """Replace the linear layers of a GPT, in place, by such of `how`, "int8" or "int4"; returns the model, frozen.
 
     Its embedding and head become int8 in either case: they are read by rows, and the head's errors reach the scores
-    directly. Norms, biases and learned positions, a few thousandths of a model of any size, stay.
+    directly. Norms, biases and learned positions stay, in float32.
     """
     if how not in KINDS:
         raise ValueError(f"weights are quantised to {' or '.join(KINDS)}, not {how!r}")
