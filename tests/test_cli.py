@@ -54,6 +54,34 @@ def test_the_stages_one_after_another(tg, pretrained, tmp_path):
     assert again[1] == out
 
 
+def test_sampling_by_every_rule(tg, pretrained):
+    def written(*options):
+        code, out, err = tg("sample", pretrained, "--prompt", "^", "--max-new-tokens", 12, "--temperature", 2, *options)
+        assert code == 0 and out.startswith("^") and out.endswith("\n"), err
+        return out[1:-1]
+    whole = written()
+    assert whole == written() != written("--min-p", 0.9)
+    assert len(whole) > 3 and written("--stop", whole[2:4], "--stop", "@") == whole[:whole.find(whole[2:4])]
+    assert len(set(written("--repetition-penalty", 1000, "--temperature", 0))) == len(
+        written("--repetition-penalty", 1000, "--temperature", 0))
+    lines = tg("sample", pretrained, "--prompt", "^", "-n", 20, "--max-new-tokens", 12, "--stop", "a")[1].splitlines()
+    assert len(lines) == 20 and not any("a" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", ["int8", "int4"])
+def test_quantise(tg, pretrained, tmp_path, how):
+    out = tmp_path / "small.safetensors"
+    code, said, _ = tg("quantise", pretrained, "--to", how, "--out", out)
+    assert code == 0 and re.search(r"blocks +[\d,]+ -> +[\d,]+ bytes", said) and "times less" in said
+    assert out.stat().st_size < (pretrained / "checkpoint.safetensors").stat().st_size / 3
+    code, said, _ = tg("sample", out, "--prompt", "^", "-n", 3)
+    assert code == 0 and len(said.splitlines()) == 3
+    code, _, err = tg("quantise", out, "--out", tmp_path / "again")
+    assert code == 1 and f"quantised to {how} already" in err
+    code, _, err = tg("sft", "--model", out, "--steps", 1, "--out", tmp_path / "sft")
+    assert code == 1 and "quantised" in err and "Traceback" not in err
+
+
 def test_a_text_of_ones_own(tg, tmp_path):
     text = tmp_path / "verse.txt"
     text.write_text("the rain in 서울 falls mainly\n" * 40, encoding="utf-8")

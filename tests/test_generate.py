@@ -8,12 +8,13 @@ from hypothesis import given, strategies as st
 
 from tinygrad_lm import no_grad, parallel
 from tinygrad_lm.decode import decoder
-from tinygrad_lm.generate import choose_readers, generate, next_logprobs, stream
+from tinygrad_lm.generate import choose_readers, generate, next_logprobs, penalise, stream
 from tinygrad_lm.models.transformer import KVCache
 from tinygrad_lm.text.batches import answer_mask
 from tinygrad_lm.train.logprobs import token_logprobs
 
 from .test_gpt import BLOCK, V, ids, logits, tiny
+from .test_transformer import SHAPES, build, ids as arch_ids
 
 
 def rng(seed=0):
@@ -55,10 +56,47 @@ def test_top_p_keeps_the_fewest_whose_probability_reaches_p(z, temperature, top_
         np.testing.assert_allclose(np.exp(logp), row * kept / row[kept].sum(), atol=1e-12)
 
 
-@given(scores, st.floats(0, 20), st.none() | st.integers(1, 8), st.none() | st.floats(0.01, 1))
-def test_probabilities_sum_to_1(z, temperature, k, p):
+@given(scores, temperatures, st.floats(0, 1))
+def test_min_p_keeps_those_at_least_p_times_as_likely_as_the_likeliest(z, temperature, min_p):
+    p = softmax(z / temperature)
+    share = p / p.max(-1, keepdims=True)
+    kept = np.exp(next_logprobs(z, temperature, min_p=min_p)) > 0
+    assert kept[share > min_p + 1e-9].all() and not kept[share < min_p - 1e-9].any()
+    expected = p * kept / (p * kept).sum(-1, keepdims=True)
+    np.testing.assert_allclose(np.exp(next_logprobs(z, temperature, min_p=min_p)), expected, atol=1e-12)
+
+
+@given(scores, st.floats(0.3, 4), st.data())
+def test_the_penalty_moves_seen_tokens_only_and_to_less(z, penalty, data):
+    seen = np.array(data.draw(st.lists(st.booleans(), min_size=z.size, max_size=z.size))).reshape(z.shape)
+    before, after = z.copy(), penalise(z, seen, penalty)
+    np.testing.assert_array_equal(z, before)
+    for old, new, was_seen in zip(z.flat, after.flat, seen.flat):
+        assert new == (old if not was_seen else old / penalty if old > 0 else old * penalty)
+        if was_seen and old and penalty != 1:
+            assert (new < old) == (penalty > 1)
+
+
+def test_what_was_seen_is_prompt_and_answer_without_padding():
+    """By hand: greedy with a penalty is the argmax of penalised scores of a model without cache."""
+    model, (idx, mask) = tiny(), left_padded([ids(1, seed=1), ids(3, seed=2)], 0)
+    start = idx.shape[1]
+    written = generate(model, idx, 5, rng=rng(), temperature=0, mask=mask, repetition_penalty=5.0).tokens
+    plain = generate(model, idx, 5, rng=rng(), temperature=0, mask=mask).tokens
+    for _ in range(5):
+        z = logits(model, idx, mask=mask)[:, -1]
+        for row, text, real in zip(z, idx, mask):
+            for v in set(text[real]):
+                row[v] = row[v] / 5 if row[v] > 0 else row[v] * 5
+        idx, mask = np.column_stack([idx, z.argmax(-1)]), np.column_stack([mask, [True, True]])
+    np.testing.assert_array_equal(written, idx)
+    assert (written != plain).any() and start == 3
+
+
+@given(scores, st.floats(0, 20), st.none() | st.integers(1, 8), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 1))
+def test_probabilities_sum_to_1(z, temperature, k, p, min_p):
     with np.errstate(all="raise", under="ignore"):
-        logp = next_logprobs(z.astype(np.float32), temperature, k, p)
+        logp = next_logprobs(z.astype(np.float32), temperature, k, p, min_p)
     assert logp.dtype == np.float32
     np.testing.assert_allclose(np.exp(logp).sum(-1), 1, atol=1e-5)
 
@@ -85,7 +123,33 @@ def test_greedy_is_the_argmax_of_a_model_without_cache(seed):
     np.testing.assert_array_equal(written, idx)
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"top_p": 0.6}])
+@pytest.mark.parametrize("name", SHAPES)
+def test_greedy_is_the_argmax_without_cache_for_every_architecture(name):
+    model, idx = build(**SHAPES[name]), arch_ids()[:, :1]
+    written = generate(model, idx, 5, rng=rng(), temperature=0).tokens
+    for _ in range(5):
+        idx = np.concatenate([idx, logits(model, idx)[:, -1:].argmax(-1)], axis=1)
+    np.testing.assert_array_equal(written, idx)
+
+
+def test_samples_follow_the_distribution_with_a_penalty():
+    """The second token's distribution depends on the first: χ² of all texts of two tokens."""
+    model, n = tiny(vocab_size=4), 20_000
+    texts = np.array([(0, a, b) for a, b in product(range(4), repeat=2)])
+    z, p = logits(model, texts), np.ones(16)
+    for t in (0, 1):
+        for i, text in enumerate(texts):
+            row = z[i, t].copy()
+            for v in set(text[:t + 1]):
+                row[v] = row[v] / 2 if row[v] > 0 else row[v] * 2
+            p[i] *= softmax(row)[text[t + 1]]
+    drawn = generate(model, np.zeros((n, 1), int), 2, rng=rng(1), repetition_penalty=2.0).tokens
+    counts = np.bincount(drawn[:, 1] * 4 + drawn[:, 2], minlength=16)
+    assert p.sum() == pytest.approx(1) and ((counts - n * p) ** 2 / (n * p)).sum() < 15 + 4 * np.sqrt(30)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 1.5, "top_k": 3}, {"top_p": 0.6},
+                                     {"min_p": 0.3}])
 def test_samples_follow_the_exact_distribution(options):
     """Every text of two tokens, by listing them all: χ² of 20,000 samples against what the model says."""
     model, n = tiny(vocab_size=4), 20_000
@@ -313,7 +377,10 @@ def test_an_empty_prompt(idx):
 
 @pytest.mark.parametrize("options, says", [({"temperature": -1}, "temperature"), ({"temperature": np.nan}, "temperature"),
                                            ({"temperature": np.inf}, "temperature"), ({"top_k": 0}, "top_k"),
-                                           ({"top_p": 0}, "top_p"), ({"top_p": -0.1}, "top_p")])
+                                           ({"top_p": 0}, "top_p"), ({"top_p": -0.1}, "top_p"),
+                                           ({"min_p": -0.1}, "min_p"), ({"min_p": 1.1}, "min_p"),
+                                           ({"min_p": np.nan}, "min_p"), ({"repetition_penalty": 0}, "repetition_penalty"),
+                                           ({"repetition_penalty": np.nan}, "repetition_penalty")])
 def test_a_bad_option(options, says):
     with pytest.raises(ValueError, match=says):
         generate(tiny(), ids(1, 2), 3, rng=rng(), **options)
@@ -325,6 +392,24 @@ def test_damaged_weights(damage):
     model.blocks[0].mlp.fc.weight.data[0, 0] = damage
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="weights are damaged"):
         generate(model, ids(1, 2), 3, rng=rng())
+
+
+def test_the_step_at_which_scores_become_nan_is_named():
+    model = tiny()
+    model.wpe.weight.data[5] = np.nan                                            # the third token after a prompt of 3
+    said = r"step 3 \(after 3 written tokens\): 14 of 14, the first nan, of token 0 in row 0"
+    with pytest.raises(FloatingPointError, match=said):
+        generate(model, ids(2, 3), 6, rng=rng())
+
+
+@pytest.mark.parametrize("T", [4, 3 * BLOCK])
+@pytest.mark.parametrize("wrong", [V, -1])
+def test_a_token_outside_the_vocabulary(T, wrong):
+    """Also where it stands so far back that it would not be read."""
+    idx = ids(2, T)
+    idx[1, 1] = wrong
+    with pytest.raises(IndexError, match=rf"token id {wrong} at position \(1, 1\): the vocabulary has {V} entries"):
+        generate(tiny(), idx, 3, rng=rng())
 
 
 @pytest.mark.parametrize("readers", [2, 3, 5])

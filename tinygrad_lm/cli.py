@@ -137,7 +137,10 @@ def load_names_model(path, device, kind="gpt"):
     """A model that reads the naming task's alphabet, on `device`."""
     from .models.saved import load_model
     from .text.names import tokenizer as needed
-    model, tokenizer, _ = load_model(path, kind)
+    model, tokenizer, meta = load_model(path, kind)
+    if "quantised" in meta:
+        raise CheckpointError(f"{path} is quantised to {meta['quantised']}, and such weights are not trained: start from "
+                              "the checkpoint that it was made from")
     if tokenizer.to_dict() != needed.to_dict():
         raise CheckpointError(f"{path} was trained on another text: this stage is about names and needs their "
                               f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text)")
@@ -280,20 +283,50 @@ def ppo(model_path, reward_path, out, seed, save_every, resume, device, **option
 @click.option("--temperature", default=1.0, show_default=True, help="below 1 bolder, 0 always the likeliest")
 @click.option("--top-k", default=None, type=int, help="draw among the k likeliest")
 @click.option("--top-p", default=None, type=float, help="draw among the likeliest that together reach p")
+@click.option("--min-p", default=None, type=float, help="draw among those at least p times as likely as the likeliest")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="above 1: tokens that were there are less likely")
+@click.option("--stop", multiple=True, help="end before this text; repeatable")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same text")
 @device_option
-def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p, seed, device):
-    """Write with a trained model."""
-    from .generate import generate
+def sample(checkpoint, prompt, number, max_new_tokens, stop, seed, device, **choice):
+    """Write with a trained model: one continuation is printed while it is written."""
+    from .generate import generate, stream_text
     from .models.saved import load_model
+    from .text.streaming import until_stop
     model, tokenizer, _ = load_model(checkpoint)
     if prompt is None:
-        prompt = "^" if "^" in tokenizer.chars else "\n" if "\n" in tokenizer.chars else tokenizer.chars[0]
-    ids = tokenizer.encode(prompt)
-    answers = generate(model.to(device), np.tile(ids, (number, 1)), max_new_tokens, rng=np.random.default_rng(seed),
-                       temperature=temperature, top_k=top_k, top_p=top_p, end=tokenizer.end, pad=tokenizer.pad)
-    for row in answers.tokens:
-        click.echo(tokenizer.decode(row))
+        chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
+        prompt = "^" if "^" in chars else "\n" if "\n" in chars else chars[0]
+    ids, rng, end = tokenizer.encode(prompt), np.random.default_rng(seed), getattr(tokenizer, "end", None)
+    if number == 1:
+        click.echo(prompt, nl=False)
+        for piece in stream_text(model.to(device), tokenizer, prompt, max_new_tokens, rng=rng, end=end, stop=stop, **choice):
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    answers = generate(model.to(device), np.tile(ids, (number, 1)), max_new_tokens, rng=rng, end=end, **choice)
+    for row, ended in zip(answers.tokens[:, len(ids):], answers.ended):
+        row = row[:list(row).index(end)] if ended else row
+        click.echo(prompt + "".join(until_stop([tokenizer.decode(row)], stop)))
+
+
+@commands.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--to", "how", default="int8", show_default=True, type=click.Choice(["int8", "int4"]), help="bits a weight")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="file to write")
+def quantise(checkpoint, how, out):
+    """Store a trained model's weights in 8 or 4 bits; sample reads the result."""
+    from .checkpoint import pack, save
+    from .models import quantised
+    from .models.saved import describe, load_model
+    model, tokenizer, _ = load_model(checkpoint)
+    before = quantised.memory(model)
+    after = quantised.memory(quantised.quantise(model, how))
+    save(out, pack({"model": model})[0], describe(model, tokenizer))
+    for part, n_bytes in before.items():
+        click.echo(f"{part:>10} {n_bytes:>12,} -> {after.get(part, 0):>12,} bytes")
+    total, small = sum(before.values()), sum(after.values())
+    click.echo(f"{'all':>10} {total:>12,} -> {small:>12,} bytes, {total / small:.2f} times less; saved in {out}")
 
 
 def source_options(command):

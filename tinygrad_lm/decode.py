@@ -7,6 +7,7 @@ as memory is read fastest. Tests hold the chain equal to the model.
 from .backend import array_module, beside
 from .functional import raw
 from .kernels import fits_kernel
+from .nn import Embedding
 from .ops.activation import gelu_tanh
 from .ops.norm import layer_norm_forward, standardised
 from .ops.softmax import masked_softmax_forward
@@ -18,7 +19,7 @@ def decoder(model):
     Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
     they are now, and copies some of them: 7/12 of the blocks' memory.
     """
-    if not has_shape_of_gpt2(model.config):
+    if not has_shape_of_gpt2(model.config) or not isinstance(model.wte, Embedding):     # quantised weights are not copied
         return lambda token, cache: model(token[:, None], cache=cache).data[:, 0]
     tokens, positions = model.wte.weight.data, model.wpe.weight.data
     blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))

@@ -1,16 +1,19 @@
 """Writing: draw the next token from what the model expects, append it, and ask again."""
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
 from .backend import to_host
 from .decode import decoder
+from .functional import check_ids
 from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
 from .parallel import on_threads, one_blas_thread, processors
 from .tensor import Tensor
+from .text.streaming import pieces, until_stop
 
 SMALL = 3e7                             # multiplications and additions a step below which one thread reads faster alone
 FEW = 256                               # tokens whose matrix products are too small for several BLAS threads
@@ -24,15 +27,15 @@ class Generation:
     ended: np.ndarray                   # (B,): was the end token reached?
 
 
-def generate(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_p=None, end=None, pad=0, mask=None):
+def generate(model, idx, max_new_tokens, *, rng, end=None, pad=0, mask=None, **choice):
     """Continue each prompt by up to `max_new_tokens`; a sequence stops after the token `end`. Returns a Generation.
 
-    idx int (B, T), mask bool (B, T) where prompts of different length are padded on the left. See `stream`.
+    idx int (B, T), mask bool (B, T) where prompts of different length are padded on the left. `choice`: temperature, top_k,
+    top_p, min_p and repetition_penalty, see `stream`.
     """
     tokens, logprobs = [to_host(idx)], []
     alive = np.ones(len(tokens[0]), bool)
-    for step, logp in stream(model, idx, max_new_tokens, rng=rng, temperature=temperature, top_k=top_k, top_p=top_p,
-                             mask=mask):
+    for step, logp in stream(model, idx, max_new_tokens, rng=rng, mask=mask, **choice):
         tokens.append(np.where(alive, step, pad)[:, None])
         logprobs.append(np.where(alive, logp, 0)[:, None])
         alive &= step != end if end is not None else True
@@ -42,11 +45,26 @@ def generate(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, to
     return Generation(np.concatenate(tokens, axis=1), np.concatenate([empty, *logprobs], axis=1), ~alive)
 
 
-def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_p=None, mask=None):
+def stream_text(model, tokenizer, prompt, max_new_tokens, *, rng, end=None, stop=(), **choice):
+    """Yield what continues the text `prompt`, piece by piece as it is written; joined they are the whole.
+
+    It ends before the token `end` and before the first of the strings `stop` that appears. A character is given out when
+    its last byte is written, and what may be the beginning of a stop string when it is known not to be one. `choice` as
+    for `stream`.
+    """
+    idx = tokenizer.encode(prompt)[None]
+    tokens = (int(token[0]) for token, _ in stream(model, idx, max_new_tokens, rng=rng, **choice))
+    yield from until_stop(pieces(takewhile(lambda token: token != end, tokens), tokenizer), stop)
+
+
+def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_p=None, min_p=None, repetition_penalty=1.0,
+           mask=None):
     """Yield (token ids, their log-probabilities), each (B,), one new token of every sequence at a time.
 
     temperature divides the scores: below 1 bolder, 0 always the likeliest. top_k keeps the k likeliest tokens, top_p
-    the fewest likeliest whose probabilities reach p (nucleus sampling, Holtzman et al. 2020 [NUCLEUS]).
+    the fewest likeliest whose probabilities reach p (nucleus sampling, Holtzman et al. 2020 [NUCLEUS]), min_p those at
+    least p times as likely as the likeliest (Nguyen et al. 2025 [MINP]). repetition_penalty above 1 makes the tokens of
+    prompt and answer so far less likely (Keskar et al. 2019 [CTRL]); below 1, likelier.
     When the block is full, the last half of it is read anew and writing goes on from there. A model on the GPU reads
     there; what it expects comes to the host, where the tokens are drawn.
     """
@@ -54,12 +72,14 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     mask = None if mask is None else to_host(mask)
     if text.ndim != 2 or text.shape[1] == 0:
         raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {text.shape}")
+    check_ids(text, model.config.vocab_size, "token id")
+    seen = None if repetition_penalty == 1 else seen_tokens(text, mask, model.config.vocab_size)
     caches, written = [], []                                    # written: the tokens since the caches were made
     readers = 1 if model.device == "cuda" else choose_readers(model.n_parameters(), len(text))
     parts = np.array_split(np.arange(len(text)), readers)
     with evaluating(model):
         read_one = decoder(model)
-        for _ in range(max_new_tokens):
+        for step in range(max_new_tokens):
             if caches and caches[0].length < block:
                 scores = in_parts(lambda rows, cache: read_one(written[-1][rows], cache), parts, caches, few=True)
             else:
@@ -67,8 +87,11 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
                 caches, written = [KVCache(model, len(rows), min(block, text.shape[1] + max_new_tokens)) for rows in parts], []
                 scores = in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
                                   parts, caches, few=text.size < FEW)
-            logp = next_logprobs(scores, temperature, top_k, top_p)                # (B, V)
+            scores = scores if seen is None else penalise(scores, seen, repetition_penalty)
+            logp = next_logprobs(scores, temperature, top_k, top_p, min_p, step=step)              # (B, V)
             token = draw(logp, rng) if temperature else logp.argmax(-1)
+            if seen is not None:
+                seen[np.arange(len(token)), token] = True
             yield token, logp[np.arange(len(token)), token]
             written.append(token)
 
@@ -105,12 +128,33 @@ def choose_readers(n_parameters, batch):
     return 1 if 2 * n_parameters * batch < SMALL else max(1, min(processors(), batch // 4))
 
 
-def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
-    """log p of every next token, (B, V); tokens that are ruled out have −∞. At temperature 0 nothing is scaled."""
+def seen_tokens(text, mask, V):
+    """Which tokens of the vocabulary stand in each row, padding left out: int (B, T) -> bool (B, V)."""
+    seen = np.zeros((len(text), V), bool)
+    rows, places = np.nonzero(np.ones(text.shape, bool) if mask is None else mask)
+    seen[rows, text[rows, places]] = True
+    return seen
+
+
+def penalise(scores, seen, penalty):
+    """Scores of seen tokens, divided by the penalty where they are positive and multiplied by it where they are negative:
+    [CTRL] divides either, which would make what is unlikely likelier. (B, V) -> (B, V)"""
+    if not 0 < penalty < np.inf:
+        raise ValueError(f"repetition_penalty is above 0, where 1 penalises nothing, not {penalty}")
+    return np.where(seen, np.where(scores > 0, scores / penalty, scores * penalty), scores).astype(scores.dtype, copy=False)
+
+
+def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, *, step=None):
+    """log p of every next token, (B, V); tokens that are ruled out have −∞. At temperature 0 nothing is scaled. `step`, how
+    many tokens were written before, is for the error's text."""
     if temperature < 0 or not np.isfinite(temperature):
         raise ValueError(f"temperature is 0 (always the likeliest) or above, not {temperature}")
-    if not np.isfinite(logits).all():
-        raise FloatingPointError("the model's scores are NaN or infinite: its weights are damaged")
+    wrong = ~np.isfinite(logits)
+    if wrong.any():
+        b, v = np.argwhere(wrong)[0]
+        when = "" if step is None else f" at step {step} (after {step} written tokens)"
+        raise FloatingPointError(f"the model's scores are NaN or infinite{when}: {int(wrong.sum())} of {wrong.size}, the "
+                                 f"first {logits[b, v]}, of token {v} in row {b}: its weights are damaged, or its sums overflow")
     if temperature:                                                 # shifted, so that dividing by 10⁻³⁰ is no overflow
         logits = (logits - logits.max(-1, keepdims=True)) / max(temperature, 1e-30)
     logp = log_normalise(logits)
@@ -128,6 +172,12 @@ def next_logprobs(logits, temperature=1.0, top_k=None, top_p=None):
         ruled_out = np.zeros_like(outside)
         np.put_along_axis(ruled_out, order, outside, -1)
         logp = log_normalise(np.where(ruled_out, -np.inf, logp))
+    if min_p is not None:
+        if not 0 <= min_p <= 1:
+            raise ValueError(f"min_p is a share of the likeliest token's probability, from 0 to 1, not {min_p}")
+        with np.errstate(divide="ignore"):                                         # min_p 0 keeps all
+            low = logp < logp.max(-1, keepdims=True) + np.log(logp.dtype.type(min_p))
+        logp = log_normalise(np.where(low, -np.inf, logp))
     return logp
 
 

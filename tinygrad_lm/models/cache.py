@@ -13,7 +13,7 @@ class KVCache:
     def __init__(self, model, batch, length=None):
         c = model.config
         length = c.block_size if length is None else length
-        w = model.wte.weight.data
+        w = model.ln_f.weight.data                                                # of floats, also when quantised
         self.xp = array_module(w)
         self.layers = [LayerCache(self.xp.empty((2, batch, c.n_kv_head, length, c.head_size), w.dtype))
                        for _ in range(c.n_layer)]

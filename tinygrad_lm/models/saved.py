@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..checkpoint import CheckpointError, load, one_line, part
 from ..text import tokenizer_json
+from . import quantised
 from .reward import RewardModel
 from .transformer import GPT, GPTConfig
 
@@ -11,7 +12,9 @@ from .transformer import GPT, GPTConfig
 def describe(model, tokenizer):
     """What `load_model` needs besides the weights."""
     kind = "reward" if isinstance(model, RewardModel) else "gpt"
-    return {"kind": kind, "config": asdict(model.config), "tokenizer": tokenizer.to_dict()}
+    described = {"kind": kind, "config": asdict(model.config), "tokenizer": tokenizer.to_dict()}
+    how = quantised.kind(model)
+    return described if how is None else described | {"quantised": how}
 
 
 def load_model(path, kind="gpt"):
@@ -24,6 +27,8 @@ def load_model(path, kind="gpt"):
         model, tokenizer = GPT(GPTConfig(**meta["config"])), tokenizer_json.from_dict(meta["tokenizer"])
         if kind == "reward":
             model = RewardModel(model)
+        if "quantised" in meta:
+            quantised.quantise(model, meta["quantised"])                # the weights are drawn: only the shapes are right
         model.load_state_dict(part(tensors, "model"))
     except KeyError as error:
         raise CheckpointError(f"{path} holds no model: it says nothing about {error}") from None

@@ -1,0 +1,98 @@
+"""Weights in 8 or 4 bits: a small whole number each, and for every row or group the numbers that turn it back.
+
+A product with them turns back a block at a time into one small buffer: what lies in memory stays small.
+"""
+from ..backend import array_module
+
+GROUP = 32                              # weights of an output that share a scale and a lowest value, in 4 bits
+BLOCK = 1 << 18                         # weights that are turned back at once: 1 MB, which stays in the cache
+
+
+def int8_rows(w):
+    """w (O, I) -> (codes int8 (O, I), scale float32 (O,)) with w ≈ codes · scale: a row's largest weight is ±127."""
+    xp = checked(w)
+    scale = (abs(w).max(-1, initial=0) / 127).astype(xp.float32)
+    step = xp.where(scale == 0, 1, scale)[:, None]                                 # a row of zeros
+    return xp.rint(w / step).clip(-127, 127).astype(xp.int8), scale
+
+
+def int8_weight(codes, scale):
+    """What the codes stand for, float32 (O, I); of some rows, if codes and scale are those rows'."""
+    return codes * scale[..., None]
+
+
+def int8_product(x, codes, scale):
+    """x Wᵀ: x (N, I) -> (N, O). A row's scale is applied to what the row gives, so that a weight costs a conversion."""
+    xp, (O, I) = array_module(x), codes.shape
+    y, rows = xp.empty((len(x), O), x.dtype), max(1, BLOCK // max(1, I))
+    buffer = xp.empty((min(rows, O), I), x.dtype)
+    for start in range(0, O, rows):
+        w = buffer[:min(rows, O - start)]
+        w[...] = codes[start:start + rows]
+        xp.matmul(x, w.T, out=y[:, start:start + rows])
+    y *= scale
+    return y
+
+
+def int4_groups(w):
+    """w (O, I) -> (codes uint8 (G, 16, O), scale, low float16 (G, O)) with w ≈ low + code · scale, code in 0 … 15.
+
+    G groups of 32 neighbouring weights of a row, the last one filled up with the row's last weight. A byte holds two codes,
+    of place i in its low and of i + 16 in its high four bits. Outputs lie along memory, as in decode.py. low is rounded
+    downwards and scale upwards to float16, so that the codes' range still covers the group: no weight is further than half
+    a scale from what it becomes.
+    """
+    xp = checked(w, limit=6e4)
+    O, I = w.shape
+    w = xp.pad(w, ((0, 0), (0, -I % GROUP)), mode="edge").T.reshape(-1, GROUP, O)  # (G, 32, O)
+    low = rounded(w.min(1), down=True)
+    span = w.max(1) - low.astype(xp.float32)                                       # (G, O)
+    scale = rounded(span / 15, down=False)
+    step = xp.where(scale == 0, 1, scale.astype(xp.float32))[:, None]
+    codes = xp.rint((w - low[:, None].astype(xp.float32)) / step).clip(0, 15).astype(xp.uint8)
+    return codes[:, :GROUP // 2] | codes[:, GROUP // 2:] << 4, scale, low
+
+
+def int4_weight(codes, scale, low, out=None):
+    """What the codes stand for, transposed: float32 (G, 32, O), or into `out`."""
+    xp, (G, half, O) = array_module(codes), codes.shape
+    w = xp.empty((G, 2 * half, O), xp.float32) if out is None else out
+    w[:, :half] = codes & 15
+    w[:, half:] = codes >> 4
+    w *= scale[:, None].astype(w.dtype)
+    w += low[:, None].astype(w.dtype)
+    return w
+
+
+def int4_product(x, codes, scale, low):
+    """x Wᵀ: x (N, I) -> (N, O)."""
+    xp, (G, half, O) = array_module(x), codes.shape
+    x = xp.pad(x, ((0, 0), (0, G * GROUP - x.shape[1])))                           # zeros meet what filled the last group
+    y, groups = xp.zeros((len(x), O), x.dtype), max(1, BLOCK // (GROUP * O))
+    buffer = xp.empty((min(groups, G), GROUP, O), x.dtype)
+    for g in range(0, G, groups):
+        some = slice(g, min(g + groups, G))
+        w = int4_weight(codes[some], scale[some], low[some], buffer[:some.stop - g])
+        y += x[:, g * GROUP:some.stop * GROUP] @ w.reshape(-1, O)
+    return y
+
+
+def rounded(x, *, down):
+    """x as float16, to the neighbour below or above it."""
+    xp = array_module(x)
+    near = x.astype(xp.float16)
+    wrong = near > x if down else near < x
+    return xp.where(wrong, xp.nextafter(near, near.dtype.type(-xp.inf if down else xp.inf)), near)
+
+
+def checked(w, limit=None):
+    """The array module of weights that few bits can hold."""
+    xp = array_module(w)
+    if w.ndim != 2 or not w.size or w.dtype.kind != "f":
+        raise ValueError(f"a weight of shape (out, in) is quantised, of floats and not empty, not {w.dtype} {w.shape}")
+    bad = ~xp.isfinite(w) if limit is None else ~(abs(w) <= limit)
+    if bad.any():
+        place = tuple(int(i) for i in xp.argwhere(bad)[0])
+        raise ValueError(f"the weight at {place} is {float(w[place])}, one of {int(bad.sum())} that are NaN, infinite"
+                         f"{'' if limit is None else f' or larger than {limit:g}'}: such a weight cannot be quantised")
+    return xp
