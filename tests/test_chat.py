@@ -52,9 +52,8 @@ def test_characters_come_whole(text, data):
     pieces = [decoder.feed(i) for i in ids]
     assert "".join(pieces) + decoder.end() == text and all(p in text for p in pieces)
     cut = data.draw(st.integers(0, len(ids)))
-    decoder = Decoder(TOKENIZER)
-    broken = "".join(decoder.feed(i) for i in [*ids[:cut], END]) + decoder.end()
-    assert broken == TOKENIZER.decode(ids[:cut])
+    broken = [*ids[:cut], END, *ids[cut // 2:]]
+    assert shown(broken) == TOKENIZER.decode(broken)
 
 
 # ---- conversation ----------------------------------------------------------------------------------------------------
@@ -95,6 +94,19 @@ def test_several_turns_with_the_cache_are_the_whole_text_read_anew():
         assert answer == shown(whole[len(text):])
         text = [*whole, *t.close(TOKENIZER)]
         assert talk.ids() == text and talk.cache.length >= len(text) - 3
+
+
+def test_the_answer_ends_at_its_mark(monkeypatch):
+    """And not before; the mark is none of the text, and is said once."""
+    cat = TOKENIZER.encode("cat").tolist()
+    script = iter([*cat, END, START, *cat, *cat])
+    monkeypatch.setattr(conversation, "draw", lambda logp, rng: [next(script)])
+    talk = talk_with(temperature=1.0, max_new_tokens=2 * len(cat) + 1)
+    t, before = ChatTemplate(), [*talk.system]
+    for answer, told in (("cat", [*cat]), ("catcat", [START, *cat, *cat])):
+        assert "".join(talk.ask("the")) == answer
+        before += [*t.message(TOKENIZER, "user", "the"), *t.begin(TOKENIZER, "assistant"), *told, *t.close(TOKENIZER)]
+        assert talk.ids() == before
 
 
 def shown(ids):
@@ -148,13 +160,15 @@ def test_closed_early_the_answer_so_far_is_kept():
 
 def test_a_full_context_forgets_the_oldest_and_keeps_the_system_message():
     talk = talk_with(context=60)
-    model, t = sharp(), ChatTemplate()
+    model, t, every = sharp(), ChatTemplate(), []
     for question in ["the cat sat", "on", "mats", "hats and mats", "the"]:
         said = "".join(talk.ask(question))
         assert len(talk.ids()) <= 60 and talk.ids()[:len(talk.system)] == talk.system
         turn = [*t.message(TOKENIZER, "user", question), *t.begin(TOKENIZER, "assistant")]
         text = [*sum(talk.turns[:-1], talk.system), *turn]
         assert said == shown(answered_anew(model, text, 6)[len(text):])
+        every.append(talk.turns[-1])
+        assert talk.turns == every[-len(talk.turns):]
     assert 0 < len(talk.turns) < 5
     with pytest.raises(ValueError, match=r"the question takes \d+ tokens, the system message \d+ and the answer up to 6, and the "
                                          r"context has 60"):

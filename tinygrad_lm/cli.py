@@ -32,7 +32,8 @@ def commands(context):
       tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
       tinygrad-lm sample   runs/ppo --prompt '^k5>'
 
-    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters.
+    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters. What comes at the end of the road,
+    with a model that others have trained: `tinygrad-lm chat`.
     """
     rank, ranks = mpi.place()
     if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):
@@ -294,9 +295,10 @@ def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p
 @commands.command()
 @click.argument("model", default="smollm2")
 @click.option("--system", default=None, help="what the model is told first, instead of what its publisher says")
-@click.option("--temperature", default=0.4, show_default=True, help="below 1 bolder, 0 always the likeliest")
-@click.option("--top-p", default=0.9, show_default=True, help="draw among the likeliest that together reach p")
-@click.option("--max-new-tokens", default=400, show_default=True, help="longest answer")
+@click.option("--temperature", default=0.4, show_default=True, type=click.FloatRange(min=0),
+              help="below 1 bolder, 0 always the likeliest")
+@click.option("--top-p", default=0.9, type=click.FloatRange(0, 1, min_open=True), show_default=True, help="draw among the likeliest that together reach p")
+@click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1), help="longest answer")
 @click.option("--context", default=2048, show_default=True, help="tokens that it remembers, the answer included")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same answers")
 @device_option

@@ -53,13 +53,12 @@ class Decoder:
 
     def feed(self, i):
         """What the token adds to the text; special tokens add nothing."""
-        token = self.tokenizer.token(int(i))
-        if isinstance(token, str):
-            return self.end() + ("" if self.tokenizer.added[int(i)].special else token)
-        return self.bytes.decode(token)
+        i = int(i)
+        if i in self.tokenizer.added and self.tokenizer.added[i].special:
+            return ""
+        token = self.tokenizer.token(i)
+        return self.bytes.decode(token.encode() if isinstance(token, str) else token)
 
     def end(self):
         """What is left: U+FFFD where the last character has not become whole."""
-        rest = self.bytes.decode(b"", final=True)
-        self.bytes.reset()
-        return rest
+        return self.bytes.decode(b"", final=True)
