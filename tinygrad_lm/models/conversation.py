@@ -8,20 +8,23 @@ from ..text.chat import Decoder
 from .cache import KVCache
 
 
+LAST = 64                               # tokens of the answer that are not readily said again
+
+
 class Conversation:
     """Questions and answers under a ChatTemplate, over a KV cache with room for `context` tokens.
 
     system: what the model is told first; where it is None, what the template says. An answer has at most `max_new_tokens`.
     Where a question and its answer might not fit behind what was said, the oldest questions and answers are forgotten, until
     what stays fills half of the room at most; the system message always stays. The draws come from `rng`; see
-    `generate.stream` for temperature, top_k and top_p.
+    `generate.stream` for temperature, top_k and top_p, and `repeated_less` for repetition: small models go in circles.
     """
 
     def __init__(self, model, tokenizer, template, *, rng, system=None, context=2048, max_new_tokens=512, temperature=0.7,
-                 top_k=None, top_p=None):
+                 top_k=None, top_p=None, repetition=1.0):
         self.model, self.tokenizer, self.template, self.rng = model, tokenizer, template, rng
         self.room, self.max_new_tokens = min(context, model.config.block_size), max_new_tokens
-        self.choice = temperature, top_k, top_p
+        self.choice, self.repetition = (temperature, top_k, top_p), repetition
         system = template.system if system is None else system
         self.system = template.message(tokenizer, "system", system) if system else []
         self.turns = []                                  # ids of each question with its answer, a list
@@ -36,10 +39,10 @@ class Conversation:
         close = t.close(self.tokenizer)
         self.make_room(len(turn) + self.max_new_tokens + len(close), question=len(turn))
         self.turns.append(turn)
-        text = Decoder(self.tokenizer)
+        text, start = Decoder(self.tokenizer), len(turn)
         try:
             for _ in range(self.max_new_tokens):
-                token = self.next_token()
+                token = self.next_token(turn[start:])
                 if token == close[0]:
                     break
                 turn.append(token)
@@ -65,8 +68,8 @@ class Conversation:
         """All that was said, a list of ids."""
         return sum(self.turns, self.system)
 
-    def next_token(self):
-        """Read what the cache does not hold yet, and draw what comes next."""
+    def next_token(self, said):
+        """Read what the cache does not hold yet, and draw what comes next in the answer, of which `said` are the ids so far."""
         ids = self.ids()
         known = next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
         self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted
@@ -75,8 +78,18 @@ class Conversation:
         with evaluating(self.model):
             scores = in_parts(self.read, [new], [self.cache], few=len(new) < FEW)             # (1, V)
         self.seen = ids
-        logp = next_logprobs(scores, *self.choice)
+        logp = next_logprobs(repeated_less(scores, said[-LAST:], self.repetition), *self.choice)
         return int(draw(logp, self.rng)[0] if self.choice[0] else logp[0].argmax())
 
     def read(self, new, cache):
         return self.read_one(new, cache) if len(new) == 1 else read(self.model, new[None], None, cache)
+
+
+def repeated_less(scores, said, penalty):
+    """Scores (1, V) in which tokens that were `said` are less likely: those above 0 divided by the penalty, those below
+    multiplied by it (Keskar et al. 2019 [CTRL], sec. 4.1). 1 changes nothing."""
+    if penalty == 1 or not said:
+        return scores
+    scores, said = scores.copy(), np.unique(said)
+    scores[:, said] = np.where(scores[:, said] > 0, scores[:, said] / penalty, scores[:, said] * penalty)
+    return scores
