@@ -191,7 +191,8 @@ def test_every_tensor_that_does_not_fit_is_named(tmp_path):
     (dict(kind="llama"), "the tokenizer is of kind 'llama'"),
     (dict(pre="tekken"), "the tokenizer cuts texts as 'tekken' does"),
     (dict(rope__scaling__type="yarn"), "the rope scaling 'yarn' is not built"),
-    (dict(tokenizer=tokenizer_json.train_bpe("a cat", 258, min_count=1)), "the tokenizer has 258 tokens, and the model's embedding")])
+    (dict(tokenizer=tokenizer_json.train_bpe("a cat", 258, min_count=1)),
+     "the tokenizer has 258 tokens, and the model's embedding")])
 def test_metadata_that_cannot_be(change, words, tmp_path):
     with pytest.raises(BrokenFile, match=words) as error:
         from_gguf(write(tmp_path / "m.gguf", a_llama(), **change))

@@ -297,7 +297,8 @@ def sample(checkpoint, prompt, number, max_new_tokens, temperature, top_k, top_p
 @click.option("--system", default=None, help="what the model is told first, instead of what its publisher says")
 @click.option("--temperature", default=0.4, show_default=True, type=click.FloatRange(min=0),
               help="below 1 bolder, 0 always the likeliest")
-@click.option("--top-p", default=0.9, type=click.FloatRange(0, 1, min_open=True), show_default=True, help="draw among the likeliest that together reach p")
+@click.option("--top-p", default=0.9, type=click.FloatRange(0, 1, min_open=True), show_default=True,
+              help="draw among the likeliest that together reach p")
 @click.option("--repetition", default=1.1, show_default=True, type=click.FloatRange(min=1),
               help="how much less readily it says again what it has said in this answer; 1: as readily")
 @click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1), help="longest answer")
