@@ -3,7 +3,8 @@ import numpy as np
 
 from .. import functional as F
 from ..backend import beside
-from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter
+from ..modes import no_grad
+from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, evaluating
 from ..tensor import FLOAT, Tensor
 from .transformer import ACTIVATIONS, BLOCKS, norm
 
@@ -99,3 +100,15 @@ def sentence_embedding(model, idx, mask):
     x = model.hidden(idx, mask=mask).numpy() * mask[..., None]
     x = x.sum(1) / np.maximum(mask.sum(1, keepdims=True), 1)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def embed(model, tokenizer, texts, *, longest=256):
+    """What each text means, as a vector of length 1: a list of str -> (B, C). Of a text longer than `longest` tokens, with the
+    marks around it, the rest is not read; all-MiniLM-L6-v2 was tuned on 256 at most."""
+    room = longest - len(tokenizer.frame([]))
+    ids = [tokenizer.frame(tokenizer.encode(text)[:room]) for text in texts]
+    T = max(map(len, ids))
+    idx, mask = (np.stack([np.pad(x, (0, T - len(i))) for i, x in zip(ids, rows)])
+                 for rows in (ids, [np.ones(len(i), bool) for i in ids]))
+    with no_grad(), evaluating(model):
+        return sentence_embedding(model, idx, mask)

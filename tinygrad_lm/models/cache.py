@@ -23,6 +23,12 @@ class KVCache:
     def length(self):
         return self.layers[0].length
 
+    def forget(self, length):
+        """Keep the first `length` tokens; what comes next is read in the place of the others."""
+        for layer in self.layers:
+            layer.length = min(layer.length, length)
+        self.mask = None if self.mask is None else self.mask[:, :length]
+
     def extend(self, mask, B, T):
         """Remember which of the T new tokens are real; returns the mask of all so far, None while all are."""
         if grad_enabled():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..text import tokenizer_json
 from .architectures import ARCHITECTURES
 from .bert import BERT
 from .tensors import BrokenFile, read_json, read_tensor, tensor_files
@@ -38,8 +39,24 @@ def from_pretrained(folder, *, dtype=np.float32):
     body = with_prefix(files, ARCHITECTURES[kind].prefix)
     model = BERT(config, rng=Undrawn(), head=any("predictions" in name for name in files)) if kind == "bert" else \
         GPT(config, rng=Undrawn())
-    fill(model.to(dtype), kind, body, folder)
+    fill(model.to(dtype), ARCHITECTURES[kind], body, folder)
     return model
+
+
+def load_tokenizer(folder, model):
+    """The tokenizer that lies in `folder` (tokenizer.json, or vocab.json and merges.txt, or vocab.txt), if it is the model's."""
+    tokenizer = tokenizer_json.load(folder)
+    check_vocabulary(tokenizer, model.config, folder)
+    return tokenizer
+
+
+def check_vocabulary(tokenizer, config, where):
+    """Refuse a tokenizer that has ids without an embedding, or far fewer: publishers round the embedding up to numbers that
+    GPUs like, by up to 2 %."""
+    V, rows = tokenizer.vocab_size, config.vocab_size
+    if not V <= rows <= 1.02 * V:
+        raise BrokenFile(f"{where}: the tokenizer has {V:,} tokens, and the model's embedding {rows:,}: they do not belong "
+                         "together")
 
 
 def with_prefix(files, prefix):
@@ -49,21 +66,24 @@ def with_prefix(files, prefix):
     return {prefix + name: (path, name) for name, path in files.items()}
 
 
-def fill(model, kind, files, folder):
-    """Read every tensor into its parameter; refuse what does not fit, naming all of it, before the first is read."""
-    architecture, own = ARCHITECTURES[kind], dict(model.named_parameters())
+def fill(model, architecture, files, folder, *, read=read_tensor, said="config.json"):
+    """Read every tensor into its parameter; refuse what does not fit, naming all of it, before the first is read.
+
+    files {name: arguments of `read`, the file first}; `said` is where the shapes were said.
+    """
+    own = dict(model.named_parameters())
     places = [place for place in architecture.places(model) if place.ours in own]
     needed = [name for place in places for name in place.theirs]
     surplus = [name for name in files if name not in needed and not architecture.ignored(name, model.config)]
     wrong = [f"  missing: {name}" for name in needed if name not in files] + [f"  unknown: {name}" for name in surplus]
     if wrong:
-        raise BrokenFile(f"the tensors in {folder} are not those of its config.json:\n" + "\n".join(wrong))
+        raise BrokenFile(f"the tensors in {folder} are not those of its {said}:\n" + "\n".join(wrong))
     for place in places:
         p = own[place.ours]
-        tensors = [read_tensor(*files[name]) for name in place.theirs]
+        tensors = [read(*files[name]) for name in place.theirs]
         for name, tensor, shape in zip(place.theirs, tensors, [x.shape for x in place.how.split(p.data, model.config)]):
             if tensor.shape != shape:
-                raise BrokenFile(f"{files[name][0]}: the tensor {name} has shape {tensor.shape}, and by config.json it has "
+                raise BrokenFile(f"{files[name][0]}: the tensor {name} has shape {tensor.shape}, and by {said} it has "
                                  f"{shape}")
         p.data[...] = place.how.join(tensors, model.config)
 

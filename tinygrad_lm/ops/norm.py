@@ -47,8 +47,7 @@ def rms_norm_forward(x, w, *, eps=1e-6):                            # x (..., C)
     check_parameters(x, w)
     if fits_kernel(x) and x.dtype == w.dtype:
         return rms_norm_kernel_forward(x, w, eps=eps)
-    rstd = one_over_root(row_dots(x, x), eps, x.shape[-1])
-    normed = x * rstd
+    normed, rstd = scaled(x, eps)
     return normed * w, (normed, rstd, w)
 
 
@@ -81,6 +80,12 @@ def standardised(x, eps):
     rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
     normed *= rstd
     return normed, rstd
+
+
+def scaled(x, eps):
+    """Each row with mean square 1, x̂, and 1 / √(mean(x²) + ε): (..., C) -> (..., C), (..., 1)"""
+    rstd = one_over_root(row_dots(x, x), eps, x.shape[-1])
+    return x * rstd, rstd
 
 
 def one_over_root(squares, eps, C):

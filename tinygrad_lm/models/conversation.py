@@ -1,0 +1,95 @@
+"""Talking with a model: it reads what is new, answers token by token, and keeps what it has read for the next question."""
+import numpy as np
+
+from ..decode import decoder
+from ..generate import FEW, draw, in_parts, next_logprobs, read
+from ..nn import evaluating
+from ..text.chat import Decoder
+from .cache import KVCache
+
+
+LAST = 64                               # tokens of the answer that are not readily said again
+
+
+class Conversation:
+    """Questions and answers under a ChatTemplate, over a KV cache with room for `context` tokens.
+
+    system: what the model is told first; where it is None, what the template says. An answer has at most `max_new_tokens`.
+    Where a question and its answer might not fit behind what was said, the oldest questions and answers are forgotten, until
+    what stays fills half of the room at most; the system message always stays. The draws come from `rng`; see
+    `generate.stream` for temperature, top_k and top_p, and `repeated_less` for repetition: small models go in circles.
+    """
+
+    def __init__(self, model, tokenizer, template, *, rng, system=None, context=2048, max_new_tokens=512, temperature=0.7,
+                 top_k=None, top_p=None, repetition=1.0):
+        self.model, self.tokenizer, self.template, self.rng = model, tokenizer, template, rng
+        self.room, self.max_new_tokens = min(context, model.config.block_size), max_new_tokens
+        self.choice, self.repetition = (temperature, top_k, top_p), repetition
+        system = template.system if system is None else system
+        self.system = template.message(tokenizer, "system", system) if system else []
+        self.turns = []                                  # ids of each question with its answer, a list
+        self.cache, self.seen = KVCache(model, 1, self.room), []          # the ids that the cache holds
+        self.read_one = decoder(model)
+
+    def ask(self, question):
+        """Yield the answer in pieces of text, as it is written. To stop early, close the generator: the answer so far is what
+        the model has said."""
+        t = self.template
+        turn = [*t.message(self.tokenizer, "user", question), *t.begin(self.tokenizer, "assistant")]
+        close = t.close(self.tokenizer)
+        self.make_room(len(turn) + self.max_new_tokens + len(close), question=len(turn))
+        self.turns.append(turn)
+        text, start = Decoder(self.tokenizer), len(turn)
+        try:
+            for _ in range(self.max_new_tokens):
+                token = self.next_token(turn[start:])
+                if token == close[0]:
+                    break
+                turn.append(token)
+                if piece := text.feed(token):
+                    yield piece
+            if piece := text.end():
+                yield piece
+        finally:
+            turn += close
+
+    def make_room(self, needed, *, question):
+        """Forget the oldest turns, if what is to come would not fit."""
+        if len(self.system) + needed > self.room:
+            raise ValueError(f"the question takes {question:,} tokens, the system message {len(self.system):,} and the answer "
+                             f"up to {self.max_new_tokens:,}, and the context has {self.room:,}: shorten the question, or "
+                             "allow a longer context or shorter answers")
+        if len(self.ids()) + needed <= self.room:
+            return
+        while self.turns and (len(self.ids()) > self.room // 2 or len(self.ids()) + needed > self.room):
+            del self.turns[0]
+
+    def ids(self):
+        """All that was said, a list of ids."""
+        return sum(self.turns, self.system)
+
+    def next_token(self, said):
+        """Read what the cache does not hold yet, and draw what comes next in the answer, of which `said` are the ids so far."""
+        ids = self.ids()
+        known = next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
+        self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted
+        self.seen = self.seen[:known]
+        new = np.array(ids[known:])
+        with evaluating(self.model):
+            scores = in_parts(self.read, [new], [self.cache], few=len(new) < FEW)             # (1, V)
+        self.seen = ids
+        logp = next_logprobs(repeated_less(scores, said[-LAST:], self.repetition), *self.choice)
+        return int(draw(logp, self.rng)[0] if self.choice[0] else logp[0].argmax())
+
+    def read(self, new, cache):
+        return self.read_one(new, cache) if len(new) == 1 else read(self.model, new[None], None, cache)
+
+
+def repeated_less(scores, said, penalty):
+    """Scores (1, V) in which tokens that were `said` are less likely: those above 0 divided by the penalty, those below
+    multiplied by it (Keskar et al. 2019 [CTRL], sec. 4.1). 1 changes nothing."""
+    if penalty == 1 or not said:
+        return scores
+    scores, said = scores.copy(), np.unique(said)
+    scores[:, said] = np.where(scores[:, said] > 0, scores[:, said] / penalty, scores[:, said] * penalty)
+    return scores
