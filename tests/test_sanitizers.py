@@ -82,7 +82,7 @@ def dropped():
 def adamw():
     w, g, m = draws(1030, 1030, 1030)
     v = m * m
-    optim.adamw_kernel(w, g, m, v, np.array([0.99, 1e-8, 1e-3], np.float32), (0.9, 0.99), True)
+    optim.adamw_kernel(w, g, m, v, np.array([0.99, 1e-8, 1e-3], np.float32), np.zeros(1, np.int32), (0.9, 0.99), True)
     norm_ = optim.clip_kernel([g, w[:40].copy()], 0.5)
     yield w, m, v, g, np.array(norm_)
 

@@ -278,12 +278,17 @@ inline void make(const Copy& c) {
     else memset(c.to, 0, c.bytes);
 }
 inline void start_copy(void* to, const void* from, int bytes) {
-    if (late_copies) under_way[current].push_back({to, from, bytes});
-    else make({to, from, bytes});
+    if (!late_copies) return make({to, from, bytes});
+    sanitizer::Ours ours;                 // the list; not what is copied
+    under_way[current].push_back({to, from, bytes});
 }
 inline void wait_for_copies() {
-    for (const Copy& c : under_way[current]) make(c);
-    under_way[current].clear();
+    std::vector<Copy> mine;
+    {
+        sanitizer::Ours ours;
+        mine.swap(under_way[current]);
+    }
+    for (const Copy& c : mine) make(c);
 }
 
 // All lanes of some mask have come: hand out. Returns whether anybody was served.
