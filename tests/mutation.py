@@ -40,7 +40,7 @@ OPTIM = ("optim.SGD.update", "optim.AdamW.update", "optim.Optimizer.step", "opti
 # Not what only kernels use: their launch code, and what is held to them on the emulator (a second or more a try). Mistakes in
 # kernels are planted one by one in tests/test_kernels_*.py and tests/test_emulator.py. Nor what only goes forward: weights in
 # few bits, which tests/test_quantised.py holds to their bounds.
-KERNELS = ("rows.", "attention_kernels.", "_kernel", "_launch", "row_threads", "norm._flag", "bias_gelu", "softmax.masked_softmax",
+KERNELS = ("rows.", "attention_kernels.", "_kernel", "_launch", "row_threads", "norm._flag", "softmax.masked_softmax",
            "softmax._rows_of_mask", "softmax.is_last", "softmax._backward", "shape.move", "quantise.")
 
 # Which tests first: the files that are about a module of ops/, then all others.

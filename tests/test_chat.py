@@ -11,7 +11,8 @@ from tinygrad_lm.models.conversation import Conversation
 from tinygrad_lm.models.named import load_for_chat
 from tinygrad_lm.text import tokenizer_json
 from tinygrad_lm.text.char import CharTokenizer
-from tinygrad_lm.text.chat import ChatTemplate, Decoder, template_of
+from tinygrad_lm.text.chat import ChatTemplate, template_of
+from tinygrad_lm.text.streaming import pieces
 
 from .test_gguf import LESSON, SPECIAL, TOKENIZER, a_llama, with_smollm2
 
@@ -48,9 +49,8 @@ def test_what_the_publisher_says_first():
 @given(st.text(st.characters(codec="utf-8"), max_size=30), st.data())
 def test_characters_come_whole(text, data):
     """Whatever tokens the bytes lie in, what comes is the text; U+FFFD only where the text has it."""
-    ids, decoder = TOKENIZER.encode(text), Decoder(TOKENIZER)
-    pieces = [decoder.feed(i) for i in ids]
-    assert "".join(pieces) + decoder.end() == text and all(p in text for p in pieces)
+    ids = TOKENIZER.encode(text)
+    assert shown(ids) == text and all(p in text for p in pieces(ids, TOKENIZER))
     cut = data.draw(st.integers(0, len(ids)))
     broken = [*ids[:cut], END, *ids[cut // 2:]]
     assert shown(broken) == TOKENIZER.decode(broken)
@@ -110,8 +110,7 @@ def test_the_answer_ends_at_its_mark(monkeypatch):
 
 
 def shown(ids):
-    decoder = Decoder(TOKENIZER)
-    return "".join(map(decoder.feed, ids)) + decoder.end()
+    return "".join(pieces(ids, TOKENIZER))
 
 
 def test_only_what_is_new_is_read(monkeypatch):

@@ -20,16 +20,21 @@ def save(path, tensors, meta):
     path = Path(path)
     data = to_bytes({name: np.asarray(to_host(a), order="C") for name, a in tensors.items()},
                     metadata={"format": FORMAT, "meta": json.dumps(meta, ensure_ascii=False)})
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())                    # on the disk before it takes the old one's name
-        os.replace(unfinished, path)
+        replace(path, data)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
+
+
+def replace(path, data):
+    """Write bytes as the file `path`, all of them or none: a crash leaves the old file or the new one whole."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(unfinished, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())                        # on the disk before it takes the old one's name
+    os.replace(unfinished, path)
 
 
 def load(path):

@@ -351,11 +351,11 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
     kept = targets != ignore_index
-    counts = capturing(targets) or kept.sum()
+    counts = None if capturing(targets) else int(kept.sum())
     check_ids(targets if counts == targets.size else array_module(targets).where(kept, targets, 0), shape[-1], "target")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
-    if reduction == "mean" and not counts:
+    if reduction == "mean" and counts == 0:
         raise ValueError(f"no target to average over: all {targets.size} are {ignore_index}, which is ignored")
     return _cross_entropy(logits, targets=beside(targets, raw(logits)), ignore_index=ignore_index, reduction=reduction,
                           label_smoothing=label_smoothing)

@@ -201,9 +201,10 @@ def op(forward, backward):
                 operands.append(t.data)
                 dtypes.append(t.data.dtype)
                 sources.append((t.node or t) if t.requires_grad else None)
+            else:
+                sources.append(None)
         if dtypes.count(dtypes[0] if dtypes else None) < len(inputs):           # not tensors of one type, the usual case
             operands = _mixed_operands(inputs)
-            sources = [(t.node or t) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
         for key, value in options.items():
             if isinstance(value, np.generic):
                 options[key] = value.item()

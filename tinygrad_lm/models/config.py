@@ -1,6 +1,8 @@
 """The shape of a transformer: GPT-2 by default, and by other settings GPT-NeoX, LLaMA and BERT."""
 from dataclasses import dataclass
 
+from .rotary import rotated_channels
+
 CHOICES = {"norm": ("layer", "rms"), "activation": ("gelu_tanh", "gelu", "relu", "silu"), "position": ("learned", "rotary"),
            "order": ("pre", "parallel", "post")}
 SCALINGS = {"linear": {"factor"}, "ntk": {"factor"}, "llama3": {"factor", "low", "high", "length"}}
@@ -52,7 +54,7 @@ class GPTConfig:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.position == "rotary" and not 0 < self.rotary_share <= 1:
             raise ValueError(f"rotary_share is a share of a head's channels in (0, 1], not {self.rotary_share}")
-        if self.position == "rotary" and not 0 < (R := int(self.rotary_share * self.head_size)) <= self.head_size // 2 * 2:
+        if self.position == "rotary" and not 0 < (R := rotated_channels(self)) <= self.head_size // 2 * 2:
             raise ValueError(f"rotary_share={self.rotary_share} of head_size={self.head_size} are {R} channels, and channels "
                              "turn in pairs: give at least 1 and, of an odd head_size, not all")
         if self.rope_scaling is not None:

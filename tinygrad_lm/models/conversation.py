@@ -2,9 +2,9 @@
 import numpy as np
 
 from ..decode import decoder
-from ..generate import FEW, draw, in_parts, next_logprobs, read
+from ..generate import FEW, draw, in_parts, next_logprobs, penalise, read, seen_tokens
 from ..nn import evaluating
-from ..text.chat import Decoder
+from ..text.streaming import pieces
 from .cache import KVCache
 
 
@@ -39,19 +39,20 @@ class Conversation:
         close = t.close(self.tokenizer)
         self.make_room(len(turn) + self.max_new_tokens + len(close), question=len(turn))
         self.turns.append(turn)
-        text, start = Decoder(self.tokenizer), len(turn)
         try:
-            for _ in range(self.max_new_tokens):
-                token = self.next_token(turn[start:])
-                if token == close[0]:
-                    break
-                turn.append(token)
-                if piece := text.feed(token):
-                    yield piece
-            if piece := text.end():
-                yield piece
+            yield from pieces(self.answer(turn, end=close[0]), self.tokenizer)
         finally:
             turn += close
+
+    def answer(self, turn, *, end):
+        """Yield the tokens of an answer before the token `end`; each joins the turn."""
+        start = len(turn)
+        for _ in range(self.max_new_tokens):
+            token = self.next_token(turn[start:])
+            if token == end:
+                return
+            turn.append(token)
+            yield token
 
     def make_room(self, needed, *, question):
         """Forget the oldest turns, if what is to come would not fit."""
@@ -86,10 +87,7 @@ class Conversation:
 
 
 def repeated_less(scores, said, penalty):
-    """Scores (1, V) in which tokens that were `said` are less likely: those above 0 divided by the penalty, those below
-    multiplied by it (Keskar et al. 2019 [CTRL], sec. 4.1). 1 changes nothing."""
+    """Scores (1, V) in which tokens that were `said` are less likely. 1 changes nothing."""
     if penalty == 1 or not said:
         return scores
-    scores, said = scores.copy(), np.unique(said)
-    scores[:, said] = np.where(scores[:, said] > 0, scores[:, said] / penalty, scores[:, said] * penalty)
-    return scores
+    return penalise(scores, seen_tokens(np.array([said]), None, scores.shape[-1]), penalty)

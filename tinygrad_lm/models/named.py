@@ -55,7 +55,7 @@ def load_for_chat(name):
     """(model, tokenizer, ChatTemplate) of the same; ValueError where the model is none that writes, or was not tuned to
     chat in a way that is known here."""
     path = find(name)
-    model, tokenizer = load_named(name)
+    model, tokenizer = load_named(path)
     if not isinstance(model, GPT):
         raise ValueError(f"{path} holds a BERT, which reads and does not write: no one to talk with")
     return model, tokenizer, template_of(tokenizer, published_template(path))

@@ -7,9 +7,8 @@ from .. import functional as F
 from ..generate import generate
 from ..modes import no_grad
 from ..nn import evaluating
-from ..text import tokenizer_json
 from .language_model import LanguageModel, check_temperature
-from .pretrained import from_pretrained
+from .pretrained import from_pretrained, load_tokenizer
 from .saved import load_model
 from .tensors import BrokenFile, read_json
 from .transformer import GPT
@@ -80,7 +79,8 @@ def load_pretrained(folder):
     if end is None:
         raise BrokenFile(f"{folder / 'config.json'} says nothing about 'eos_token_id', the token that ends a text")
     start = settings.get("bos_token_id")
-    return NetworkModel(from_pretrained(folder), tokenizer_json.load(folder), start=end if start is None else start, end=end)
+    model = from_pretrained(folder)
+    return NetworkModel(model, load_tokenizer(folder, model), start=end if start is None else start, end=end)
 
 
 def load_network(path):

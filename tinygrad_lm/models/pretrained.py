@@ -1,12 +1,11 @@
 """Models in the layout that Hugging Face's libraries share: config.json and model.safetensors, read and written."""
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoint import replace
 from ..text import tokenizer_json
 from .architectures import ARCHITECTURES
 from .bert import BERT
@@ -100,20 +99,9 @@ def save_pretrained(model, folder):
             tensors |= dict(zip(place.theirs, place.how.split(own[place.ours].numpy(), model.config)))
     tensors = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {"model_type": kind, "dtype": str(model.wte.weight.dtype)} | ARCHITECTURES[kind].settings(model)
-    write(folder / "config.json", json.dumps(settings, indent=2).encode() + b"\n")
-    write(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-
-
-def write(path, data):
-    """All of it or nothing: into a file beside it, which then takes its name."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    replace(folder / "config.json", json.dumps(settings, indent=2).encode() + b"\n")
+    replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
 
 class Undrawn(NamedTuple):

@@ -8,7 +8,6 @@ from ..kernels import fits_kernel, launch, storage
 from .elementwise import sigmoid
 from .erf import erf
 from .matmul import linear_backward, linear_forward
-from .reduce import column_sums
 from .rows import BLOCK, dense, pack, parts_of, sum_partials
 
 ROOT_2_PI = sqrt(2 / pi)
@@ -91,26 +90,11 @@ def gelu_tanh_backward(dy, saved):
     return dy * slope,
 
 
-def bias_gelu_tanh_forward(x, b):                            # x (..., C), b (C,)
-    """y = gelu_tanh(x + b): on a GPU in one pass"""
-    if fits_kernel(x) and x.dtype == b.dtype:
-        return gelu_tanh_kernel_forward(x, b)
-    return gelu_tanh_forward(x + b)
-
-
-def bias_gelu_tanh_backward(dy, saved, needs):
-    slope, = saved
-    if fits_kernel(slope):
-        return bias_gelu_tanh_kernel_backward(dy, saved, needs)
-    dx = dy * slope
-    return dx if needs[0] else None, column_sums(dx) if needs[1] else None
-
-
 def linear_gelu_forward(x, w, b):                            # x (..., I), w (O, I), b (O,)
     """y = gelu_tanh(x Wᵀ + b)"""
     if fits_kernel(x):
         z, kept = linear_forward(x, w)
-        y, (slope,) = bias_gelu_tanh_forward(z, b)
+        y, (slope,) = gelu_tanh_kernel_forward(z, b)
     else:
         z, kept = linear_forward(x, w, b)
         y, (slope,) = gelu_tanh_forward(z)

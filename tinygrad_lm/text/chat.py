@@ -5,7 +5,6 @@
 
 The marks are tokens of their own, which no text can spell: what a user types stays inside their message.
 """
-import codecs
 import re
 from typing import NamedTuple
 
@@ -43,22 +42,3 @@ def template_of(tokenizer, source=None):
                          "known here (ChatML)")
     found = re.search(re.escape(START) + r"system(?:\n|\\n)([^{}'\"]+?)" + re.escape(END), source or "")
     return ChatTemplate(system=found and found[1])
-
-
-class Decoder:
-    """Tokens to text as they come: a character's bytes may lie in several tokens, and it is given out when it is whole."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer, self.bytes = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, i):
-        """What the token adds to the text; special tokens add nothing."""
-        i = int(i)
-        if i in self.tokenizer.added and self.tokenizer.added[i].special:
-            return ""
-        token = self.tokenizer.token(i)
-        return self.bytes.decode(token.encode() if isinstance(token, str) else token)
-
-    def end(self):
-        """What is left: U+FFFD where the last character has not become whole."""
-        return self.bytes.decode(b"", final=True)

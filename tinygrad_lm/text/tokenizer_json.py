@@ -4,12 +4,12 @@ Every kind of part that byte-level BPE (GPT-2, GPT-NeoX, LLaMA 3, Qwen, SmolLM) 
 the tables below; a file that asks for another is refused by name.
 """
 import json
-import os
 from functools import partial
 from pathlib import Path
 
+from ..checkpoint import replace
 from . import split, unicode
-from .bpe import AS_BYTE, BPE, count_words, from_visible, to_visible, train
+from .bpe import BPE, count_words, from_visible, to_visible, train
 from .char import CharTokenizer
 from .tokenizer import AddedToken, Tokenizer
 from .wordpiece import WordPiece, basic_normalize, basic_words
@@ -75,11 +75,8 @@ def load_wordpiece(path, *, lowercase=True):
 def save(path, tokenizer):
     """Write a tokenizer.json that Hugging Face's tokenizers reads too, the whole file or none."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(tokenizer.spec, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(unfinished, path)
+        replace(path, json.dumps(tokenizer.spec, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         raise TokenizerError(f"cannot write {path}: {error.strerror}") from error
 
