@@ -218,7 +218,7 @@ def mutants(f):
             exec(ast.unparse(ast.fix_missing_locations(function)), namespace)
             change = f"{short(before)}  →  {short(ast.unparse(new))}"
             seen[change] += 1
-            yield change + (f"  ({seen[change]})" if seen[change] > 1 else ""), namespace[function.name].__code__
+            yield change + (f"  ({seen[change]})" if seen[change] > 1 else ""), inspect.unwrap(namespace[function.name]).__code__
 
 
 def parse(source):
@@ -235,6 +235,7 @@ def targets():
     for path in sorted((PACKAGE / "ops").glob("[!_]*.py")):
         module = import_module(f"tinygrad_lm.ops.{path.stem}")
         for name, f in vars(module).items():
+            f = inspect.unwrap(f) if callable(f) else f      # lru_cache hides the function
             if inspect.isfunction(f) and f.__module__ == module.__name__ and not name.endswith("_forward") \
                     and not any(part in f"{path.stem}.{name}" for part in KERNELS):
                 found[f"{path.stem}.{name}"] = f
