@@ -7,7 +7,8 @@ import click
 import numpy as np
 import pytest
 
-from tinygrad_lm import backend, cli, emulator, kernels, mpi
+from tinygrad_lm import backend, emulator, kernels, mpi
+from tinygrad_lm.cli import options
 from tinygrad_lm.train import captured, demo
 
 from . import stages
@@ -145,11 +146,11 @@ def test_without_a_gpu_every_command_says_why(tg, monkeypatch, tmp_path, command
 
 
 def test_ranks_have_no_gpu(cupy, monkeypatch):
-    assert cli.usable(None, None, "cuda") == "cuda"
+    assert options.usable(None, None, "cuda") == "cuda"
     monkeypatch.setattr(mpi, "place", lambda: (0, 3))
-    assert cli.usable(None, None, "cpu") == "cpu"
+    assert options.usable(None, None, "cpu") == "cpu"
     with pytest.raises(click.BadParameter, match="3 ranks, which train on the CPU only"):
-        cli.usable(None, None, "cuda")
+        options.usable(None, None, "cuda")
 
 
 def test_out_of_memory_is_one_line(cupy, tg, tmp_path, monkeypatch):

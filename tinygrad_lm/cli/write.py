@@ -1,0 +1,61 @@
+"""Write with a trained model, and store it small."""
+from pathlib import Path
+
+import click
+import numpy as np
+
+from .options import device_option
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--prompt", default=None, help="text to continue (names: ^ to begin one, ^k5> to ask for one)")
+@click.option("-n", "--number", default=1, show_default=True, help="how many continuations")
+@click.option("--max-new-tokens", default=200, show_default=True, help="longest continuation")
+@click.option("--temperature", default=1.0, show_default=True, help="below 1 bolder, 0 always the likeliest")
+@click.option("--top-k", default=None, type=int, help="draw among the k likeliest")
+@click.option("--top-p", default=None, type=float, help="draw among the likeliest that together reach p")
+@click.option("--min-p", default=None, type=float, help="draw among those at least p times as likely as the likeliest")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="above 1: tokens that were there are less likely")
+@click.option("--stop", multiple=True, help="end before this text; repeatable")
+@click.option("--seed", default=0, show_default=True, help="the same seed gives the same text")
+@device_option
+def sample(checkpoint, prompt, number, max_new_tokens, stop, seed, device, **choice):
+    """Write with a trained model: one continuation is printed while it is written."""
+    from ..generate import generate, stream_text
+    from ..models.saved import load_model
+    from ..text.streaming import until_stop
+    model, tokenizer, _ = load_model(checkpoint)
+    if prompt is None:
+        chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
+        prompt = "^" if "^" in chars else "\n" if "\n" in chars else chars[0]
+    ids, rng, end = tokenizer.encode(prompt), np.random.default_rng(seed), getattr(tokenizer, "end", None)
+    if number == 1:
+        click.echo(prompt, nl=False)
+        for piece in stream_text(model.to(device), tokenizer, prompt, max_new_tokens, rng=rng, end=end, stop=stop, **choice):
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    answers = generate(model.to(device), np.tile(ids, (number, 1)), max_new_tokens, rng=rng, end=end, **choice)
+    for row, ended in zip(answers.tokens[:, len(ids):], answers.ended):
+        row = row[:list(row).index(end)] if ended else row
+        click.echo(prompt + "".join(until_stop([tokenizer.decode(row)], stop)))
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--to", "how", default="int8", show_default=True, type=click.Choice(["int8", "int4"]), help="bits a weight")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="file to write")
+def quantise(checkpoint, how, out):
+    """Store a trained model's weights in 8 or 4 bits; sample reads the result."""
+    from ..checkpoint import pack, save
+    from ..models import quantised
+    from ..models.saved import describe, load_model
+    model, tokenizer, _ = load_model(checkpoint)
+    before = quantised.memory(model)
+    after = quantised.memory(quantised.quantise(model, how))
+    save(out, pack({"model": model})[0], describe(model, tokenizer))
+    for part, n_bytes in before.items():
+        click.echo(f"{part:>10} {n_bytes:>12,} -> {after.get(part, 0):>12,} bytes")
+    total, small = sum(before.values()), sum(after.values())
+    click.echo(f"{'all':>10} {total:>12,} -> {small:>12,} bytes, {total / small:.2f} times less; saved in {out}")
