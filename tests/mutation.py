@@ -87,6 +87,9 @@ EQUIVALENT = {
     ("causal_attention.masked_scores", "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if key  →  "
      "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if not"): "how it lies in memory changes the speed alone",
     ("causal_attention.masked_scores", "'F' if keys_first else 'C'  →  'F' if not keys_first else 'C'"): "likewise",
+    ("causal_attention.future", "xp.triu(all_hidden, 1) if order == 'C' else xp.tril(all_hidd  →  xp.triu(all_hidden, 1) if not "
+     "order == 'C' else xp.tril(all_"): "likewise",
+    ("causal_attention.future", "order == 'C'  →  order != 'C'"): "likewise",
     ("elementwise.clip_backward", "inside &= x >= low  →  inside = x >= low"): "all are inside so far",
     ("embedding.embedding_backward", "V * N  →  N"): "both ways give the same: one is faster",
     ("erf.erf", "6  →  7"): "erf is 1 to the last bit beyond 6",

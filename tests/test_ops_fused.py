@@ -159,6 +159,12 @@ def test_layer_norm(x, eps, data):
     check_same(lambda x, w: F.layer_norm(x, w, eps=eps), composed, x, w)
 
 
+def test_layer_norm_of_one_channel():
+    """What is its own mean has nothing left: only the bias is."""
+    y = F.layer_norm(*map(tensor, (np.array([[3.0], [-2.0]]), np.array([5.0]), np.array([0.5]))))
+    np.testing.assert_array_equal(y.numpy(), [[0.5], [0.5]])
+
+
 @given(array(shapes(least=1)), st.sampled_from([1e-6, 0.1]), st.data())
 def test_rms_norm(x, eps, data):
     w = data.draw(array(x.shape[-1:]))
