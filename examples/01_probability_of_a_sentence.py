@@ -17,17 +17,19 @@ import numpy as np
 
 from tinygrad_lm.models import NGram
 from tinygrad_lm.models.language_model import rank
+from tinygrad_lm.text.jamo import romanised
 from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories, translations
 from tinygrad_lm.text.noise import misspell_text
 from tinygrad_lm.text.spelling import learn_corrector, score
-from tinygrad_lm.train.report import BLUE, INK, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, INK, ORANGE, hangul_font, panels, png
 
 options = argparse.ArgumentParser()
 options.add_argument("--language", choices=["en", "ko"], default="en")
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
+options.add_argument("--font", type=Path, help="a font file with Hangul, for the Korean figure")
 options = options.parse_args()
 
 text = read_text(options.text) if options.text else stories(options.language)
@@ -56,16 +58,27 @@ for sentence in (good, bad):
     logp = model.sentence_logprob(sentence)
     print(f"   {sentence:<36} log p = {logp:7.2f}   p = {exp(logp):.1e}")
 
-english = options.language == "en"                                               # the figures' font has no Hangul
-surprise = [-model.logprobs(model.ids(s)) / log(2) for s in (good, bad)]         # bits a letter
+# %% [markdown]
+# In bits, −log₂ p, the logarithms say how surprising each letter is: below each letter a bar, ▁ for none and █ for most.
+
+# %%
+spelt = [[tokenizer.decode([i]).replace(" ", "␣") for i in model.ids(s)] for s in (good, bad)]       # Hangul: by its letters
+surprise = [-model.logprobs(model.ids(s)) / log(2) for s in (good, bad)]                             # bits a letter
+most = max(map(max, surprise))
+for letters, bits in zip(spelt, surprise):
+    wide = [c if "ㄱ" <= c <= "힣" else c + " " for c in letters]                                     # two columns each
+    print("\n   " + "".join(wide) + "\n   " + "".join("▁▂▃▄▅▆▇█"[int(7 * b / most + 0.5)] + " " for b in bits))
+
+label = str if hangul_font(options.font) else romanised
+if label is romanised and options.language == "ko":
+    print("\n   no font here has Hangul, so the figure is romanised: see --font")
 figure, axes = panels(2, 1, size=(8, 2.1))
-for ax, sentence, bits, color in zip(axes, (good, bad), surprise, (BLUE, ORANGE)):
-    letters = [tokenizer.decode([i]) for i in model.ids(sentence)]
+for ax, sentence, letters, bits, color in zip(axes, (good, bad), spelt, surprise, (BLUE, ORANGE)):
     ax.bar(range(len(bits)), bits, color=color, width=0.85)
-    ax.set_xticks(range(len(bits)), ["␣" if c == " " else c for c in letters] if english else [""] * len(bits))
-    ax.tick_params(axis="x", length=0, labelcolor=INK)
-    ax.set(title=f"{sentence if english else ''}  {bits.sum():.0f} bits", ylabel="bits",
-           ylim=(0, max(map(max, surprise)) * 1.05), xlim=(-0.7, max(map(len, surprise)) - 0.3))
+    ax.set_xticks(range(len(bits)), map(label, letters))
+    ax.tick_params(axis="x", length=0, labelcolor=INK, labelsize=10)
+    ax.set(title=f"{label(sentence)}  {bits.sum():.0f} bits", ylabel="bits", ylim=(0, most * 1.05),
+           xlim=(-0.7, max(map(len, spelt)) - 0.3))
     ax.grid(axis="x", visible=False)
 figure.suptitle("How surprising is each letter, given those before it?", fontsize=11)
 options.out.mkdir(parents=True, exist_ok=True)

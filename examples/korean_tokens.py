@@ -14,9 +14,10 @@ import argparse
 from importlib.resources import files
 from pathlib import Path
 
+from tinygrad_lm.text.jamo import romanised
 from tinygrad_lm.text.show import COLOURS, readable
 from tinygrad_lm.text.tokenizer_json import train_bpe
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, INK, ORANGE, panels
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, INK, ORANGE, hangul_font, panels
 
 MERGES = 250
 SHOWN = {"Korean": "하늘이의 이야기를 읽었다.", "English": "They read the story of Haneul."}
@@ -64,31 +65,6 @@ for lesson, tokenizers in curves.items():
 # The picture. Above: one sentence, a box a token, as wide as its bytes. Below: tokens a sentence while merges are learned.
 
 # %%
-INITIALS = "g kk n d tt r m b pp s ss - j jj ch k t p h".replace("-", "").split(" ")
-VOWELS = "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".split()
-FINALS = "- k k k n n n t l k m l l l p l m p p t t ng t t k t p t".replace("-", "").split(" ")
-
-
-def romanised(character):
-    """How a syllable of Hangul sounds, roughly. Its code point counts initials, vowels and finals like a number's digits."""
-    place = ord(character) - ord("가")
-    if not 0 <= place < 19 * 21 * 28:
-        return character
-    return INITIALS[place // 588] + VOWELS[place // 28 % 21] + FINALS[place % 28]
-
-
-def hangul_font(path=None):
-    """A font that can write Hangul: the given file, or the first one that matplotlib finds on this machine; else None."""
-    from matplotlib import font_manager
-    from matplotlib.ft2font import FT2Font
-    if path:
-        return font_manager.FontProperties(fname=path)
-    found = sorted(font_manager.fontManager.ttflist, key=lambda f: ("Regular" not in f.fname, f.fname))
-    families = ("CJK", "Nanum", "Malgun", "Gothic", "Batang", "Hangul")
-    paths = (f.fname for f in found if any(family in f.name for family in families))
-    return next((font_manager.FontProperties(fname=p) for p in paths if FT2Font(p).get_char_index(ord("한"))), None)
-
-
 def box(ax, x, y, width, height, color):
     from matplotlib.patches import FancyBboxPatch
     ax.add_patch(FancyBboxPatch((x + 0.06, y), width - 0.12, height, boxstyle="round,pad=0,rounding_size=0.12",
@@ -97,8 +73,7 @@ def box(ax, x, y, width, height, color):
 
 def write(ax, x, y, text, size, font, color=INK):
     """Text in the middle of (x, y); Hangul in a font that has it, or romanised where there is none."""
-    style = {"fontproperties": font, "size": size} if font and not text.replace("·", "").isascii() else {"size": size}
-    ax.text(x, y, text if font else "".join(map(romanised, text)), ha="center", va="center", color=color, **style)
+    ax.text(x, y, text if font else romanised(text), ha="center", va="center", color=color, size=size)
 
 
 def strip(ax, y, tokenizer, text, font):

@@ -10,7 +10,7 @@ from tinygrad_lm.models import NGram
 from tinygrad_lm.models.language_model import rank
 from tinygrad_lm.text import stories
 from tinygrad_lm.text.letters import LetterTokenizer
-from tinygrad_lm.text.jamo import FINALS, INITIALS, VOWELS, compose, decompose, to_letters, to_syllables
+from tinygrad_lm.text.jamo import FINALS, INITIALS, VOWELS, compose, decompose, romanised, to_letters, to_syllables
 from tinygrad_lm.text.noise import KEYS, WORD, misspell, misspell_text, neighbours, slips
 from tinygrad_lm.text.spelling import Corrector, deletions, edit_distance, learn_corrector, score
 from tinygrad_lm.text.words import WordTokenizer, words_of
@@ -49,6 +49,13 @@ def test_letters_agree_with_unicode():
         names = [unicodedata.name(c).split()[-1] for c in unicodedata.normalize("NFD", s)]
         ours = [unicodedata.name(c).split()[-1] for c in decompose(s) if c]
         assert names == ours
+
+
+def test_how_hangul_sounds():
+    """The three parts of a syllable, one after another; letters that stand alone; anything else as it is."""
+    assert romanised("한글, 서울 2026: 않았다") == "hangeul, seoul 2026: anatda" and romanised("ㅎㅏㄴㅇㅘㅄ") == "hanngwap"
+    every = [romanised(compose(i, v, f)) for i in INITIALS for v in VOWELS for f in FINALS]
+    assert all(s.isascii() and s.isalpha() for s in every) and romanised("가") == "ga" and romanised("힣") == "hit"
 
 
 def test_jamo_refuses():

@@ -57,6 +57,8 @@ KNOWN = {
     "polyglot-ko-3.8b": Known(neox(30080, 32, 24, 3072, 0.5), "POLYGLOT"),
     "polyglot-ko-5.8b": Known(neox(30080, 28, 16, 4096, 0.25), "POLYGLOT"),
     "polyglot-ko-12.8b": Known(neox(30080, 40, 40, 5120, 0.5), "POLYGLOT"),
+    # [KOALPACA], its config.json: without the 77 tokens that only fill Polyglot-Ko's vocabulary up
+    "koalpaca": Known(neox(30003, 40, 40, 5120, 0.5), "KOALPACA"),
     # [LLAMA] table 2
     "llama-7b": Known(llama(32000, 2048, 32, 32, 4096, 11008), "LLAMA", 1e12),
     "llama-13b": Known(llama(32000, 2048, 40, 40, 5120, 13824), "LLAMA", 1e12),
@@ -75,8 +77,8 @@ KNOWN = {
     "bert-base": Known(bert(12, 12, 768), "BERT", kind="bert"),
     "bert-large": Known(bert(24, 16, 1024), "BERT", kind="bert"),
 }
-# fine-tuned on instructions, which changes no shape: KoAlpaca on Polyglot-Ko, KoVicuna on LLaMA
-BASES = {"koalpaca": "polyglot-ko-12.8b", "koalpaca-5.8b": "polyglot-ko-5.8b", "kovicuna": "llama-7b"}
+# fine-tuned on instructions, with the very shape of what they were made from [KOALPACA], [KOVICUNA]
+BASES = {"koalpaca-5.8b": "polyglot-ko-5.8b", "kovicuna": "llama-7b"}
 
 
 def known(name):

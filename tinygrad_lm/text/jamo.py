@@ -45,6 +45,18 @@ def to_syllables(letters):
     return SYLLABLE.sub(lambda keys: compose(*(ONE_LETTER.get(k, k) for k in keys.groups(""))), letters)
 
 
+SOUNDS = (dict(zip(INITIALS, ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "", *"j jj ch k t p h".split()))),
+          dict(zip(VOWELS, "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".split())),
+          dict(zip(FINALS, ("", *"k k k n n n t l k m l l l p l m p p t t ng t t k t p t".split()))))
+ALONE = SOUNDS[2] | SOUNDS[1] | SOUNDS[0] | {"ㅇ": "ng"}
+
+
+def romanised(text):
+    """How Hangul sounds, roughly, syllable by syllable, in Latin letters: 한글 → hangeul; anything else as it is."""
+    return "".join("".join(sounds[letter] for sounds, letter in zip(SOUNDS, decompose(c))) if FIRST <= c <= LAST
+                   else ALONE.get(c, c) for c in text)
+
+
 def _any_of(letters):
     return "(" + "|".join(sorted((TWO_KEYS.get(c, c) for c in letters), key=len, reverse=True)) + ")"
 

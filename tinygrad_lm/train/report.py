@@ -19,6 +19,34 @@ def panels(rows, columns, *, size=(4.2, 2.9)):
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+HANGUL_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "NanumBarunGothic", "Malgun Gothic", "Apple SD Gothic Neo",
+                "AppleGothic", "Noto Sans CJK JP", "UnDotum", "Baekmuk Gulim")
+
+
+def hangul_font(path=None, *, installed=None):
+    """The name of a font with Hangul, in which figures write from now on what their own font lacks: that of the file `path`,
+    or the first of HANGUL_FONTS that is `installed` (names; None: as matplotlib finds them). Where there is none, None: label
+    with jamo.romanised then. A `path` without Hangul, or no font at all, is a ValueError."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties, fontManager
+    from matplotlib.ft2font import FT2Font
+    if path is None:
+        installed = {font.name for font in fontManager.ttflist} if installed is None else installed
+        name = next((name for name in HANGUL_FONTS if name in installed), None)
+    else:
+        try:
+            known = FT2Font(str(path)).get_char_index(ord("한"))
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{path} is not a font that can be read: {error}") from None
+        if not known:
+            raise ValueError(f"the font {path} has no Hangul")
+        fontManager.addfont(str(path))
+        name = FontProperties(fname=str(path)).get_name()
+    if name:
+        matplotlib.rcParams["font.family"] = ["DejaVu Sans", name]
+    return name
+
+
 def line(ax, history, key, label=None, **style):
     """One logged number over the steps at which it was logged."""
     points = [(h["step"], h[key]) for h in history if key in h]
