@@ -351,8 +351,10 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
     kept = targets != ignore_index
-    counts = None if capturing(targets) else int(kept.sum())
-    check_ids(targets if counts == targets.size else array_module(targets).where(kept, targets, 0), shape[-1], "target")
+    counts = None if capturing(targets) else int(array_module(targets).count_nonzero(kept))
+    if counts == targets.size:
+        ignore_index = None
+    check_ids(targets if ignore_index is None else array_module(targets).where(kept, targets, 0), shape[-1], "target")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
     if reduction == "mean" and counts == 0:
