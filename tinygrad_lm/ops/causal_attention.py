@@ -1,7 +1,8 @@
-"""Causal self-attention of a transformer block, in tiles that fit the cache, keeping no T×T matrix.
+"""Causal self-attention of a transformer block, in tiles that fit the cache, keeping no T×T matrix but a small one.
 
 The idea is FlashAttention's (Dao et al. 2022 [FLASH]): of the softmax only log Σ exp of each row is kept, and the backward
-makes the weights of a tile again; of what the causal mask throws away, only the corners of tiles are computed.
+makes the weights of a tile again; of what the causal mask throws away, only the corners of tiles are computed. The weights
+of few tokens are kept: they take less memory than what the block's linear layers keep, and are dear to make.
 """
 from functools import cache, lru_cache
 from itertools import zip_longest
@@ -12,7 +13,7 @@ from .reduce import row_dots
 
 QUERIES = 32, 64                    # a tile: so many queries (forward, backward), with all the keys that they may see,
 SCORES = 1 << 18                    # of so many sequences that it has about this many scores
-KEPT = 64                           # up to so many tokens the weights are kept: they are few, and computed while small
+FEW = 64                            # tokens whose weights are kept
 
 
 def qkv_attention_forward(qkv, *, n_head):
@@ -23,15 +24,16 @@ def qkv_attention_forward(qkv, *, n_head):
     B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     q, k, v = heads(qkv, 3, n_head)                                     # views (B, H, T, D)
     q = q * (C // n_head) ** -0.5
-    y, lse, kept = xp.empty((B, T, C), qkv.dtype), xp.empty((B, n_head, T, 1), qkv.dtype), []
+    y, lse = xp.empty((B, T, C), qkv.dtype), None if T <= FEW else xp.empty((B, n_head, T, 1), qkv.dtype)
     out, = heads(y, 1, n_head)
+    kept = []
     for b, t, past in tiles(B, T, n_head, QUERIES[0], SCORES):
         p = masked_scores(q[b, :, t], k[b, :, past], keys_first=True)   # (b, H, t, past)
         peak = p.max(-1, keepdims=True)
         p -= peak
         xp.exp(p, out=p)
         total = p.sum(-1, keepdims=True)
-        if T <= KEPT:
+        if T <= FEW:
             p /= total
             kept.append(p)
             xp.matmul(p, v[b, :, past], out=out[b, :, t])
@@ -62,7 +64,7 @@ def qkv_attention_backward(dy, saved):
             p = masked_scores(q[b, :, t] * scale, k[b, :, past])
             p -= lse[b, :, t]
             xp.exp(p, out=p)
-        ds = products(scaled[b, :, t], v[b, :, past], keys_first=len(kept) > 0)
+        ds = products(scaled[b, :, t], v[b, :, past], keys_first=bool(kept))
         ds -= scaled_y[b, :, t]
         ds *= p
         xp.matmul(ds, k[b, :, past], out=dq[b, :, t])
@@ -91,8 +93,13 @@ def tiles(B, T, n_head, queries, scores):
     return found
 
 
-def products(q, k, keys_first):
-    """q kᵀ: (b, H, t, D), (b, H, S, D) -> (b, H, t, S)
+def n_saved(T):
+    """How many numbers of each head and sequence of T tokens wait for backward: the weights, or log Σ exp of each query."""
+    return T if T > FEW else sum((t.stop - t.start) * past.stop for _, t, past in tiles(1, T, 1, QUERIES[0], SCORES))
+
+
+def products(q, k, *, keys_first):
+    """q kᵀ: (b, H, t, D) and (b, H, S, D) -> (b, H, t, S)
 
     keys_first: it lies in memory as (S, b, H, t), so that a maximum or sum over the keys is one of long rows.
     """
@@ -103,9 +110,8 @@ def products(q, k, keys_first):
 
 
 def masked_scores(q, k, *, keys_first=False):
-    """q kᵀ with −∞ where a key comes after its query; the last query sees the last key. (b, H, t, D) -> (b, H, t, S)
-    """
-    s, t = products(q, k, keys_first), q.shape[2]
+    """q kᵀ, as in `products`, with −∞ where a key comes after its query; the last query sees the last key."""
+    s, t = products(q, k, keys_first=keys_first), q.shape[2]
     s[..., -t:] += future(array_module(q), t, s.dtype, "F" if keys_first else "C")   # only the tile's corner has a future
     return s
 
