@@ -104,9 +104,10 @@ def test_scaled_dot_product_attention_of_large_scores():
 
 
 @pytest.mark.parametrize("queries, scores", [(causal_attention.QUERIES, causal_attention.SCORES), ((2, 3), 20)])
-@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.data())
-def test_qkv_attention(queries, scores, B, T, H, D, data):
-    """The fused form for a transformer block is the general one, on the three parts; in one tile and in many."""
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.sampled_from([0, 64]), st.data())
+def test_qkv_attention(queries, scores, B, T, H, D, few, data):
+    """The fused form for a transformer block is the general one, on the three parts; in one tile and in many, with weights
+    that are kept and weights that are made again."""
     def composed(qkv):
         q, k, v = (F.permute(part.reshape(B, T, H, D), 0, 2, 1, 3) for part in F.split(qkv, H * D, axis=-1))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -115,6 +116,7 @@ def test_qkv_attention(queries, scores, B, T, H, D, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(causal_attention, "QUERIES", queries)
         patch.setattr(causal_attention, "SCORES", scores)
+        patch.setattr(causal_attention, "FEW", few)
         check_same(lambda qkv: F.qkv_attention(qkv, H), composed, data.draw(array((B, T, 3 * H * D))))
 
 

@@ -163,12 +163,13 @@ def held(loss, parameters):
     return sum(x.nbytes for key, x in found.items() if key not in own)
 
 
-@given(shapes().filter(lambda shape: shape[0] != "bert body"), st.integers(1, 3), st.integers(2, 8))
+@given(shapes().filter(lambda shape: shape[0] != "bert body"), st.integers(1, 3), st.sampled_from([2, 3, 5, 8, 40, 64, 70]))
 def test_activations_are_what_the_graph_holds(shape, B, T):
     kind, config = shape
+    config = replace(config, block_size=max(T, config.block_size))
     model = build(kind, config)
     idx = np.random.default_rng(0).integers(0, config.vocab_size, (B, T))
-    assert s.engine_activations(config, T, B, kind=kind) == held(model.loss(idx, idx), model.parameters())
+    assert s.engine_activations(config, T, B, kind=kind) == held(model.loss(idx, idx.copy()), model.parameters())
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))

@@ -32,8 +32,7 @@ def decoder(model):
 # ---- GPT-2 -----------------------------------------------------------------------------------------------------------
 
 def has_shape_of_gpt2(c):
-    return c.plain_attention and c.norm == "layer" and c.activation == "gelu_tanh" and not c.gated and c.order == "pre" \
-        and c.tied
+    return c.plain_block and c.tied
 
 
 def gpt2_decoder(model):

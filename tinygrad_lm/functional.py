@@ -8,7 +8,7 @@ import operator
 import numpy as np
 
 from .backend import DEVICES, array_module, beside, capturing, check_one_device, cuda_loaded, device_of
-from .ops import activation, attention, causal_attention as causal, cross_entropy as ce, dropout as drop
+from .ops import activation, attention, block, causal_attention as causal, cross_entropy as ce, dropout as drop
 from .ops import elementwise as ew, embedding as emb
 from .ops import erf as erf_, index as ix, matmul as mm, norm, reduce as rd, rotary as rot, shape as sh, softmax as sm
 from .modes import check_replayed
@@ -308,6 +308,8 @@ _layer_norm = op(norm.layer_norm_forward, norm.layer_norm_backward)
 _rms_norm = op(norm.rms_norm_forward, norm.rms_norm_backward)
 _attention = op(attention.attention_forward, attention.attention_backward)
 _qkv_attention = op(causal.qkv_attention_forward, causal.qkv_attention_backward)
+_attention_half = op(block.attention_half_forward, block.attention_half_backward)
+_mlp_half = op(block.mlp_half_forward, block.mlp_half_backward)
 _rotary = op(rot.rotary_forward, rot.rotary_backward)
 _dropout = op(drop.dropout_forward, drop.dropout_backward)
 
@@ -351,8 +353,10 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
     kept = targets != ignore_index
-    counts = None if capturing(targets) else int(kept.sum())
-    check_ids(targets if counts == targets.size else array_module(targets).where(kept, targets, 0), shape[-1], "target")
+    counts = None if capturing(targets) else int(array_module(targets).count_nonzero(kept))
+    if counts == targets.size:
+        ignore_index = None
+    check_ids(targets if ignore_index is None else array_module(targets).where(kept, targets, 0), shape[-1], "target")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
     if reduction == "mean" and counts == 0:
@@ -423,6 +427,17 @@ def qkv_attention(qkv, n_head):
     if len(shape) != 3 or shape[2] % (3 * n_head):
         raise ValueError(f"qkv_attention takes (B, T, 3C) where 3 · n_head = {3 * n_head} divides 3C, not {shape}")
     return _qkv_attention(qkv, n_head=n_head)
+
+
+def attention_half(x, norm, qkv, proj, *, n_head, eps=1e-5):
+    """The first half of GPT-2's block, x + attention(layer_norm(x)), in one operation: x (B, T, C); norm, qkv and proj are
+    pairs (weight, bias) of a layer norm and of linear layers with 3C and with C outputs."""
+    return _attention_half(x, *norm, *qkv, *proj, n_head=n_head, eps=eps)
+
+
+def mlp_half(x, norm, fc, proj, *, eps=1e-5):
+    """The second half, x + mlp(layer_norm(x)): x (..., C); pairs as above, fc with I outputs and proj with I inputs."""
+    return _mlp_half(x, *norm, *fc, *proj, eps=eps)
 
 
 # ---- helpers, and Tensor's operators and methods: each is the function of the same name -----------------------------

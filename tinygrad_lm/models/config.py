@@ -67,3 +67,9 @@ class GPTConfig:
     def plain_attention(self):
         """Is attention GPT-2's, for which there is one fused operation?"""
         return self.causal and self.position == "learned" and self.n_kv_head == self.n_head
+
+    @property
+    def plain_block(self):
+        """Is the block GPT-2's, with biases or without?"""
+        return self.plain_attention and self.norm == "layer" and self.activation == "gelu_tanh" and not self.gated \
+            and self.order == "pre"

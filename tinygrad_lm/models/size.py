@@ -3,6 +3,7 @@
 B sequences of T tokens: N = B T. Memory is in bytes, arithmetic in floating-point operations (FLOPs): a product and its sum
 are two. `kind` is "gpt", "bert" (with the head that guesses tokens) or "bert body".
 """
+from ..ops.causal_attention import n_saved
 from .rotary import rotated_channels
 
 FLOATS = {"float32": 4, "float16": 2, "bfloat16": 2}     # bytes a number
@@ -116,19 +117,19 @@ def engine_activations(config, T, B, *, kind="gpt", size=4):
     queries, keys, rotary = c.n_head * c.head_size, c.n_kv_head * c.head_size, c.position == "rotary"
     norm = C + 1                                                                   # x̂ and 1/√(var + ε)
     attention = C + queries + 2 * keys + queries                                   # what qkv reads; q, k, v; what proj reads
-    if c.plain_attention:
-        attention += c.n_head                                                      # log Σ exp of each row of scores
-    else:
+    if not c.plain_attention:
         copied = rotary or c.n_kv_head < c.n_head
         attention += c.n_head * T + queries * copied + keys * rotary               # the scores; q and k turned, or q grouped
     mlp = C + c.n_inner * (BEND[c.activation] + 2 * c.gated + 1)
     masks = C * (c.dropout > 0)
     floats = N * (c.n_layer * (attention + mlp + 2 * norm + 2 * masks) + masks + norm + C + c.vocab_size + 1)
+    if c.plain_attention:
+        floats += c.n_layer * B * c.n_head * n_saved(T)
     if kind == "bert":
         floats += N * (C * BEND[c.activation] + norm + C)
     if rotary:
         floats += T * -(-rotated_channels(c) // 2) * 2                             # cos and sin, for all blocks
-    return floats * size + N * (8 + 8 + 8 + 1)                                     # token ids; where the targets are
+    return floats * size + N * (8 + 8 + 8)                                         # token ids; where the targets are
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from .reduce import row_sums
 def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     """ℓ = −Σᵥ qᵥ log pᵥ with q = (1 − ε) onehot(target) + ε/V; 0 where the target is to be ignored, whatever the logits are.
 
-    logits (..., V), targets int (...). Label smoothing ε: Szegedy et al. 2016 [SMOOTH].
+    logits (..., V), targets int (...); ignore_index None: every target counts. Label smoothing ε: Szegedy et al. 2016
+    [SMOOTH].
     """
     if fits_kernel(logits):
         return cross_entropy_kernel_forward(logits, targets, ignore_index, reduction, label_smoothing)
@@ -17,37 +18,37 @@ def cross_entropy_forward(logits, *, targets, ignore_index=-100, reduction="mean
         logits = logits.astype(np.float32)
     xp = array_module(logits)
     z, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)       # (N, V), (N,)
-    kept = targets != ignore_index
-    rows, picked = xp.arange(len(z)), xp.where(kept, targets, 0)
+    kept = None if ignore_index is None else targets != ignore_index
+    right = xp.arange(len(z)), targets if kept is None else xp.where(kept, targets, 0)     # where each row's target is
     with np.errstate(invalid="ignore", over="ignore"):                           # ∞ − ∞: a row that counts shows it as NaN
-        peak = z.max(-1, keepdims=True)
-        e = z - peak
-        xp.exp(e, out=e)
-        lse = xp.log(row_sums(e)) + peak                                         # (N, 1): log Σ exp
-        loss = (lse[:, 0] - z[rows, picked]) * (1 - label_smoothing)
+        e = z - z.max(-1, keepdims=True)                                         # the shift cancels; exp cannot overflow
+        expected = e[right]                                                      # Σᵥ qᵥ zᵥ, shifted as well: (N,)
         if label_smoothing:
-            loss += label_smoothing * (lse[:, 0] - z.mean(-1))
-    loss = xp.where(kept, loss, 0)                                               # not · kept: 0 · ∞ is NaN
-    count = kept.sum(dtype="float32") if reduction == "mean" else 1              # no int(): a GPU would be waited for
-    saved = logits, lse, rows, picked, kept, count, label_smoothing              # no second copy of the logits
+            expected = (1 - label_smoothing) * expected + label_smoothing * e.mean(-1)
+        xp.exp(e, out=e)
+        total = row_sums(e)                                                      # (N, 1)
+        loss = xp.log(total)[:, 0] - expected
+    if kept is not None:
+        loss = xp.where(kept, loss, 0)                                           # not · kept: 0 · ∞ is NaN
+    count = 1 if reduction != "mean" else len(z) if kept is None else kept.sum(dtype="float32")      # no int(): a GPU would
+    saved = e, total, logits.shape, right, kept, count, label_smoothing          # be waited for; not saved: the logits
     return (loss.reshape(logits.shape[:-1]) if reduction == "none" else loss.sum() / count), saved
 
 
 def cross_entropy_backward(dy, saved):
-    """dlogits = (p − q) dy; p is made again from the logits, which is cheaper than keeping it"""
+    """dlogits = (p − q) dy,  p = e / Σ e"""
     if len(saved) == 2:
         return cross_entropy_kernel_backward(dy, saved)
-    logits, lse, rows, picked, kept, count, label_smoothing = saved
-    V = logits.shape[-1]
-    with np.errstate(invalid="ignore", over="ignore"):
-        d = logits.reshape(-1, V) - lse                                          # (N, V)
-        array_module(d).exp(d, out=d)
+    e, total, shape, right, kept, count, label_smoothing = saved
+    with np.errstate(invalid="ignore", over="ignore"):                           # in a row that is ignored
+        share = dy.reshape(-1, 1) / count                                        # (N, 1), or (1, 1) for a sum or mean
+        d = e * (share / total)                                                  # (N, V)
         if label_smoothing:
-            d -= label_smoothing / V
-        d[rows, picked] -= 1 - label_smoothing
-        d *= (dy.reshape(-1) / count)[:, None].astype(d.dtype, copy=False)
-    d[~kept] = 0
-    return d.reshape(logits.shape),
+            d -= label_smoothing / shape[-1] * share
+        d[right] -= (1 - label_smoothing) * share[:, 0]
+    if kept is not None:
+        d[~kept] = 0
+    return d.reshape(shape),
 
 
 # ---- on the GPU: cross_entropy.cu -------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def cross_entropy_kernel_forward(logits, targets, ignore_index=-100, reduction="
     z, t = xp.ascontiguousarray(logits), xp.ascontiguousarray(targets.reshape(-1), dtype=np.int32)
     N = len(t)
     gradient, loss, weight = xp.empty_like(z), xp.empty(N, np.float32), xp.ones(1, np.float32)
-    ignored = np.int32(ignore_index)
+    ignored = np.int32(-1 if ignore_index is None else ignore_index)             # no target is −1
     if N:
         launch("cross_entropy.cu", f"cross_entropy_forward<{storage(z)}>", N, row_threads(V),
                (z, t, gradient, loss, np.int32(V), ignored, np.float32(label_smoothing)))

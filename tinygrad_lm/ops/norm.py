@@ -1,5 +1,6 @@
 """Normalisation of each row to a common size: layer norm (Ba et al. 2016 [LN]) and RMS norm (Zhang and Sennrich 2019
 [RMS])."""
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +16,11 @@ def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C)
     check_parameters(x, w, b)
     if fits_kernel(x) and x.dtype == w.dtype:
         return layer_norm_kernel_forward(x, w, b, eps=eps)
-    normed, rstd = standardised(x, eps)
+    normed, rstd = standardised(as_rows(x), eps)                    # (N, C), (N, 1)
     y = normed * w
     if b is not None:
         y += b
-    return y, (normed, rstd, w)
+    return y.reshape(x.shape), (normed, rstd, w)
 
 
 def layer_norm_backward(dy, saved, needs):
@@ -28,17 +29,19 @@ def layer_norm_backward(dy, saved, needs):
         return norm_kernel_backward(dy, saved, needs)
     normed, rstd, w = saved
     dx = dw = db = None
-    g = dy * normed
+    dY = dy.reshape(normed.shape)
+    g = dY * normed
     if needs[1]:
         dw = column_sums(g)
     if needs[2:] == (True,):
-        db = column_sums(dy)
+        db = column_sums(dY)
     if needs[0]:
-        dx = dy * w
-        mean = w[:, None] / len(w)                                  # (C, 1): mean(dx̂) = dy @ mean
-        dx -= dy @ mean
-        dx -= array_module(dy).multiply(normed, g @ mean, out=g)
+        dx = dY * w
+        mean = w[:, None] / len(w)                                  # (C, 1): mean(dx̂) = dY mean
+        dx -= dY.dot(mean)
+        dx -= array_module(dy).multiply(normed, g.dot(mean), out=g)
         dx *= rstd
+        dx = dx.reshape(dy.shape)
     return (dx, dw, db)[:len(needs)]
 
 
@@ -74,8 +77,13 @@ def check_parameters(x, w, b=None):
             raise ValueError(f"x of shape {x.shape} takes parameters of shape {x.shape[-1:]}, not {p.shape}")
 
 
+def as_rows(x):
+    """(..., C) -> (N, C)"""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])               # not −1, which an empty batch leaves open
+
+
 def standardised(x, eps):
-    """Each row with mean 0 and variance 1, x̂, and 1 / √(var + ε): (..., C) -> (..., C), (..., 1)"""
+    """Each row with mean 0 and variance 1, x̂, and 1 / √(var + ε): (N, C) -> (N, C), (N, 1)"""
     normed = x - row_means(x)
     rstd = one_over_root(row_dots(normed, normed), eps, x.shape[-1])
     normed *= rstd

@@ -69,19 +69,19 @@ def row_dots(a, b):
 
 
 def row_sums(x):
-    """Σᵢ xᵢ of each row, as a product with ones: (..., C) -> (..., 1)"""
-    return (x @ ones(array_module(x), x.shape[-1], x.dtype))[..., None]
+    """Σᵢ xᵢ of each row, as a product with ones: (N, C) -> (N, 1)"""
+    return x.dot(ones(array_module(x), x.shape[1], x.dtype)[:, None])
 
 
 def row_means(x):
-    """Σᵢ xᵢ / C of each row, as a product with 1/C: (..., C) -> (..., 1)"""
-    return (x @ ones(array_module(x), x.shape[-1], x.dtype, mean=True))[..., None]
+    """Σᵢ xᵢ / C of each row, as a product with 1/C: (N, C) -> (N, 1)"""
+    return x.dot(ones(array_module(x), x.shape[1], x.dtype, mean=True)[:, None])
 
 
 def column_sums(x):
     """Σ over all rows: (..., C) -> (C,)"""
     x = x.reshape(-1, x.shape[-1])
-    return ones(array_module(x), len(x), x.dtype) @ x
+    return ones(array_module(x), len(x), x.dtype).dot(x)
 
 
 @lru_cache(maxsize=64)
