@@ -5,14 +5,15 @@ from hypothesis import given, strategies as st
 
 from tinygrad_lm import no_grad
 from tinygrad_lm.checkpoint import CheckpointError, load, pack, save
+from tinygrad_lm.decode import decoder
 from tinygrad_lm.generate import generate
 from tinygrad_lm.models import BERT, GPT, GPTConfig, quantised
+from tinygrad_lm.models.cache import KVCache
 from tinygrad_lm.models.saved import describe, load_model
 from tinygrad_lm.ops import quantise as q
 from tinygrad_lm.text.char import CharTokenizer
 
 from .test_transformer import BERTS, SHAPES, T, V, build, ids
-
 
 
 @st.composite
@@ -44,33 +45,42 @@ def test_int8_is_within_half_a_step(w):
     assert not (codes[~w.any(-1)]).any()
 
 
-@given(weights())
-def test_int4_is_within_half_a_step(w):
-    codes, scale, low = q.int4_groups(w)
-    (O, I), G = w.shape, -(-w.shape[1] // q.GROUP)
-    assert codes.shape == (G, q.GROUP // 2, O) and codes.nbytes == G * O * q.GROUP // 2        # two a byte
+@given(weights(), st.sampled_from([q.GROUP, 2, 64, 128]))
+def test_int4_is_within_half_a_step(w, group):
+    codes, scale, low = q.int4_groups(w, group)
+    (O, I), G = w.shape, -(-w.shape[1] // group)
+    assert codes.shape == (G, group // 2, O) and codes.nbytes == G * O * group // 2            # two a byte
+    assert codes.flags.c_contiguous                          # outputs along memory: read otherwise it takes five times longer
     assert scale.shape == low.shape == (G, O) and scale.nbytes == low.nbytes == 2 * G * O
     again = q.int4_weight(codes, scale, low).reshape(-1, O)[:I].T
-    step = scale.astype(float).repeat(q.GROUP, 0)[:I].T
+    step = scale.astype(float).repeat(group, 0)[:I].T
     assert (abs(w - again.astype(float)) <= step / 2 + 2e-7 * abs(w).max()).all()
-    groups = [w[:, g:g + q.GROUP] for g in range(0, I, q.GROUP)]
+    groups = [w[:, g:g + group] for g in range(0, I, group)]
     span = np.array([g.max(1) - g.min(1) for g in groups])
     ulp = 2.0 ** -10                                         # of float16, below and above; 6e-8 of its smallest numbers
     assert (scale <= (span + ulp * abs(w).max(-1) + 6e-8) / 15.0 * (1 + 1.01 * ulp) + 6e-8).all()   # and none is longer
 
 
-@given(weights(), st.integers(1, 5), st.integers(1, 5000), st.integers(0, 99))
-def test_products_are_those_of_the_weights_turned_back(w, N, block, seed):
-    """Whatever the size of the blocks."""
+@given(weights(), st.integers(1, 5), st.integers(1, 5000), st.sampled_from([1, 3, 99]), st.sampled_from([q.GROUP, 4, 64]),
+       st.integers(0, 99))
+def test_products_are_those_of_the_weights_turned_back(w, N, block, few, group, seed):
+    """Whatever the size of the blocks, and whether sums are scaled or weights."""
     x = np.random.default_rng(seed).normal(size=(N, w.shape[1]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(q, "BLOCK", block)
+        patch.setattr(q, "FEW", few)
         codes = q.int8_rows(w)
         again = q.int8_weight(*codes).T
         np.testing.assert_allclose(q.int8_product(x, *codes), x @ again, rtol=1e-6, atol=1e-6 * abs(w).max())
-        codes = q.int4_groups(w)
+        codes = q.int4_groups(w, group)
         again = q.int4_weight(*codes).reshape(-1, len(w))[:w.shape[1]]
         np.testing.assert_allclose(q.int4_product(x, *codes), x @ again, rtol=1e-6, atol=1e-5 * abs(w).max())
+
+
+def test_every_finite_float16_is_the_same_number():
+    x = np.arange(2**16).astype(np.uint16).view(np.float16)
+    x = x[np.isfinite(x)]
+    np.testing.assert_array_equal(q.from_float16(x).view(np.int32), x.astype(np.float32).view(np.int32))       # −0 too
 
 
 @pytest.mark.parametrize("how", [q.int8_rows, q.int4_groups])
@@ -130,6 +140,21 @@ def test_every_architecture_is_the_network_of_the_weights_turned_back(name, how)
     np.testing.assert_array_equal(written, idx)
     with pytest.raises(IndexError, match=r"token id 7 at position \(0, 1\)"):
         model(np.array([[0, 7]]))
+
+
+@pytest.mark.parametrize("how", quantised.KINDS)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "wide heads"])
+def test_a_token_at_a_time_without_a_copy_of_the_weights(name, how):
+    """The functions of decode.py, with padding on the left: they read what is quantised as it lies."""
+    model = quantised.quantise(build(**SHAPES[name] | dict(n_embd=8)).to(np.float32), how)
+    mask = np.arange(T) >= np.arange(len(ids()))[:, None]
+    cache, read = KVCache(model, len(mask)), decoder(model)
+    assert read.__qualname__.startswith(("gpt2_decoder", "llama_decoder"))
+    with no_grad():
+        whole = model(ids(), mask=mask).data
+        model(ids()[:, :-2], mask=mask[:, :-2], cache=cache)
+        for t in (T - 2, T - 1):
+            np.testing.assert_allclose(read(ids()[:, t], cache), whole[:, t], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("how, near", [("int8", 0.03), ("int4", 0.3)])

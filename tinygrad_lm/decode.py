@@ -10,21 +10,23 @@ from .backend import array_module, beside
 from .functional import raw
 from .kernels import fits_kernel
 from .models.rotary import rotary_angles
-from .nn import Embedding, RMSNorm
+from .nn import Embedding, Linear, RMSNorm
 from .ops.activation import gelu_tanh, silu_forward
 from .ops.norm import layer_norm_forward, rms_norm_forward, scaled, standardised
 from .ops.rotary import turned
 from .ops.softmax import masked_softmax_forward
+from .tensor import Tensor
 
 
 def decoder(model):
     """read(token, cache): scores of what comes after one more token a sequence, (B,) -> (B, V); the cache then holds it.
 
     Equal to model(token[:, None], cache=cache)[:, 0] in eval mode. It is made for one generation, of the weights as
-    they are now, and copies some of them: of GPT-2's shape 7/12 of the blocks' memory, of LLaMA's about two thirds.
+    they are now, and copies some of them: of GPT-2's shape 7/12 of the blocks' memory, of LLaMA's about two thirds, and none
+    of a model in few bits (models/quantised.py).
     """
     for fits, chain in ((has_shape_of_gpt2, gpt2_decoder), (has_shape_of_llama, llama_decoder)):
-        if fits(model.config) and isinstance(model.wte, Embedding):                # quantised weights are not copied
+        if fits(model.config):
             return chain(model)
     return lambda token, cache: model(token[:, None], cache=cache).data[:, 0]
 
@@ -36,19 +38,18 @@ def has_shape_of_gpt2(c):
 
 
 def gpt2_decoder(model):
-    tokens, positions = model.wte.weight.data, model.wpe.weight.data
+    (rows, scores), positions = table(model), model.wpe.weight.data
     blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
               for b in model.blocks]
     g, b, eps = model.ln_f.weight.data, raw(model.ln_f.bias), model.ln_f.eps
 
     def read(token, cache):
-        token = beside(token, tokens)
         mask = cache.extend(None, len(token), 1)                                   # (B, S) or None
-        x = tokens[token] + positions[cache.length if mask is None else mask.sum(-1) - 1]         # (B, C)
+        x = rows(token) + positions[cache.length if mask is None else mask.sum(-1) - 1]         # (B, C)
         for (qkv, n_head, mix, widen, narrow), past in zip(blocks, cache.layers):
             x += mix(attend(*past.append(qkv(x)[:, None], n_head), mask))
             x += narrow(gelu_tanh(widen(x)))
-        return layer_norm_forward(x, g, b, eps=eps)[0] @ tokens.T                  # (B, V)
+        return scores(layer_norm_forward(x, g, b, eps=eps)[0])                     # (B, V)
 
     return read
 
@@ -60,22 +61,21 @@ def has_shape_of_llama(c):
 
 
 def llama_decoder(model):
-    c, tokens = model.config, model.wte.weight.data
+    c, (rows, scores) = model.config, table(model)
     blocks = [(linear(b.attn.qkv, b.ln1), linear(b.attn.proj), linear((b.mlp.gate, b.mlp.fc), b.ln2), linear(b.mlp.proj))
               for b in model.blocks]
-    g, eps, head = model.ln_f.weight.data, model.ln_f.eps, raw((model.head or model.wte).weight)
+    g, eps = model.ln_f.weight.data, model.ln_f.eps
 
     def read(token, cache):
-        token = beside(token, tokens)
         mask = cache.extend(None, len(token), 1)                                   # (B, S) or None
         place = np.array([cache.length]) if mask is None else mask.sum(-1, keepdims=True) - 1     # (1,) or (B, 1)
-        turn = rotary_angles(c, place, tokens)                                     # twice (1, R/2) or (B, 1, 1, R/2)
-        x = tokens[token]                                                          # (B, C)
+        turn = rotary_angles(c, place, g)                                          # twice (1, R/2) or (B, 1, 1, R/2)
+        x = rows(token)                                                            # (B, C)
         for (qkv, mix, widen, narrow), past in zip(blocks, cache.layers):
             x += mix(attend(*rotated(qkv(x), turn, past), mask))
             gate, wide = split_in_two(widen(x))
             x += narrow(silu_forward(gate)[0] * wide)
-        return rms_norm_forward(x, g, eps=eps)[0] @ head.T                         # (B, V)
+        return scores(rms_norm_forward(x, g, eps=eps)[0])                          # (B, V)
 
     def rotated(qkv, turn, past):
         """The new token's queries, those that share keys as rows beside each other, (B, K, H/K, D); all keys and values."""
@@ -94,6 +94,14 @@ def split_in_two(x):
 
 # ---- both ------------------------------------------------------------------------------------------------------------
 
+def table(model):
+    """Two functions on arrays: the tokens' embedding, (B,) -> (B, C), and the head, (B, C) -> (B, V)."""
+    if not isinstance(model.wte, Embedding):                                       # in few bits
+        return lambda token: model.wte(token).data, lambda x: model.head(Tensor(x)).data
+    tokens, head = raw(model.wte.weight), raw((model.head or model.wte).weight)
+    return lambda token: tokens[beside(token, tokens)], lambda x: x @ head.T
+
+
 def linear(layers, norm=None):
     """The layer, or several side by side, and the norm before it if there is one, as a function on arrays: with x̂ for x
     standardised,
@@ -104,6 +112,8 @@ def linear(layers, norm=None):
     have more outputs than inputs, and the longer the rows, the sooner they are read, up to a third.
     """
     layers = layers if isinstance(layers, tuple) else (layers,)
+    if not isinstance(layers[0], Linear):
+        return in_few_bits(layers, norm)
     w = layers[0].weight.data.T                                                    # (I, O)
     xp = array_module(w)
     w = w if len(layers) == 1 else xp.concatenate([layer.weight.data.T for layer in layers], axis=1)
@@ -119,6 +129,16 @@ def linear(layers, norm=None):
         if c is not None:
             y += c
         return y
+
+    return apply
+
+
+def in_few_bits(layers, norm):
+    """The same of layers that are not copied, with the norm as it is."""
+    def apply(x):
+        x = Tensor(x) if norm is None else norm(Tensor(x))
+        ys = [layer(x).data for layer in layers]
+        return ys[0] if len(ys) == 1 else array_module(ys[0]).concatenate(ys, axis=-1)
 
     return apply
 

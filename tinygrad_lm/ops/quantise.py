@@ -6,6 +6,7 @@ from ..backend import array_module
 
 GROUP = 32                              # weights of an output that share a scale and a lowest value, in 4 bits
 BLOCK = 1 << 18                         # weights that are turned back at once: 1 MB, which stays in the cache
+FEW = 32                                # rows of x below which sums are scaled in 4 bits, not weights
 
 
 def int8_rows(w):
@@ -34,46 +35,75 @@ def int8_product(x, codes, scale):
     return y
 
 
-def int4_groups(w):
+def int4_groups(w, group=GROUP):
     """w (O, I) -> (codes uint8 (G, 16, O), scale, low float16 (G, O)) with w ≈ low + code · scale, code in 0 … 15.
 
-    G groups of 32 neighbouring weights of a row, the last one filled up with the row's last weight. A byte holds two codes,
-    of place i in its low and of i + 16 in its high four bits. Outputs lie along memory, as in decode.py. low is rounded
-    downwards and scale upwards to float16, so that the codes' range still covers the group: no weight is further than half
-    a scale from what it becomes.
+    G groups of 32 neighbouring weights of a row (or of another even number, `group`), the last one filled up with the row's
+    last weight. A byte holds two codes, of place i in its low and of i + 16 in its high four bits. Outputs lie along memory,
+    as in decode.py. low is rounded downwards and scale upwards to float16, so that the codes' range still covers the group:
+    no weight is further than half a scale from what it becomes.
     """
     xp = checked(w, limit=6e4)
     O, I = w.shape
-    w = xp.pad(w, ((0, 0), (0, -I % GROUP)), mode="edge").T.reshape(-1, GROUP, O)  # (G, 32, O)
+    w = xp.ascontiguousarray(xp.pad(w, ((0, 0), (0, -I % group)), mode="edge").T).reshape(-1, group, O)        # (G, 32, O)
     low = rounded(w.min(1), down=True)
     span = w.max(1) - low.astype(xp.float32)                                       # (G, O)
     scale = rounded(span / 15, down=False)
     step = xp.where(scale == 0, 1, scale.astype(xp.float32))[:, None]
     codes = xp.rint((w - low[:, None].astype(xp.float32)) / step).clip(0, 15).astype(xp.uint8)
-    return codes[:, :GROUP // 2] | codes[:, GROUP // 2:] << 4, scale, low
+    return codes[:, :group // 2] | codes[:, group // 2:] << 4, scale, low
 
 
-def int4_weight(codes, scale, low, out=None):
-    """What the codes stand for, transposed: float32 (G, 32, O), or into `out`."""
-    xp, (G, half, O) = array_module(codes), codes.shape
-    w = xp.empty((G, 2 * half, O), xp.float32) if out is None else out
+def int4_weight(codes, scale, low):
+    """What the codes stand for, transposed: float32 (G, 32, O)."""
+    w = unpacked(codes, array_module(codes).empty(2 * codes.size, "f4"))
+    w *= from_float16(scale)[:, None]
+    w += from_float16(low)[:, None]
+    return w
+
+
+def unpacked(codes, buffer):
+    """Codes, two in a byte, as floats in the `buffer`: (G, 16, O) -> (G, 32, O)"""
+    G, half, O = codes.shape
+    w = buffer[:2 * codes.size].reshape(G, 2 * half, O)
     w[:, :half] = codes & 15
     w[:, half:] = codes >> 4
-    w *= scale[:, None].astype(w.dtype)
-    w += low[:, None].astype(w.dtype)
     return w
 
 
 def int4_product(x, codes, scale, low):
-    """x Wᵀ: x (N, I) -> (N, O)."""
-    xp, (G, half, O) = array_module(x), codes.shape
-    x = xp.pad(x, ((0, 0), (0, G * GROUP - x.shape[1])))                           # zeros meet what filled the last group
-    y, groups = xp.zeros((len(x), O), x.dtype), max(1, BLOCK // (GROUP * O))
-    buffer = xp.empty((min(groups, G), GROUP, O), x.dtype)
+    """x Wᵀ: x (N, I) -> (N, O). Of each group Σ (low + cᵢ scale) xᵢ = low Σ xᵢ + scale Σ cᵢ xᵢ.
+
+    So a weight costs its unpacking and a multiplication; where x has many rows, and so many sums, its scaling too.
+    """
+    xp, (G, half, O), N = array_module(x), codes.shape, len(x)
+    size = 2 * half
+    x = xp.pad(x, ((0, 0), (0, G * size - x.shape[1]))).reshape(N, G, size)        # zeros meet what filled the last group
+    scale = from_float16(scale)[:, None]                                           # (G, 1, O)
+    y, groups = x.sum(-1) @ from_float16(low), max(1, BLOCK // (size * O))         # (N, G) @ (G, O)
+    buffer = xp.empty(min(groups, G) * size * O, x.dtype)
     for g in range(0, G, groups):
-        some = slice(g, min(g + groups, G))
-        w = int4_weight(codes[some], scale[some], low[some], buffer[:some.stop - g])
-        y += x[:, g * GROUP:some.stop * GROUP] @ w.reshape(-1, O)
+        some = slice(g, g + groups)
+        w = unpacked(codes[some], buffer)
+        if N < FEW:
+            sums = x[:, some].swapaxes(0, 1) @ w                                   # (g, N, 32) @ (g, 32, O)
+            sums *= scale[some]
+            y += sums.sum(0)
+        else:
+            w *= scale[some]
+            y += x[:, some].reshape(N, -1) @ w.reshape(-1, O)
+    return y
+
+
+def from_float16(x):
+    """x as float32, which NumPy's astype does one number at a time: five times slower. The bits of exponent and fraction go
+    where float32 has its own, and 2¹¹² makes up for the exponent's other zero; finite numbers come out exactly."""
+    xp = array_module(x)
+    bits = x.view(xp.int16).astype(xp.int32)                                       # copies of the sign fill the left half
+    bits <<= 13
+    bits &= -0x70002000                                                            # one sign, 5 bits, 10 bits
+    y = bits.view(xp.float32)
+    y *= 2.0 ** 112
     return y
 
 
