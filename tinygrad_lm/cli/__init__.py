@@ -7,6 +7,7 @@ import click
 from .. import mpi
 from ..checkpoint import CheckpointError
 from .counting import correct, ngram, rank
+from .data import data
 from .measure import bench, evaluate, size
 from .stages import demo, ppo, pretrain, reward, sft
 from .talk import chat
@@ -66,5 +67,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, data, size,
+                evaluate, bench):
     commands.add_command(command)
