@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 
 from tinygrad_lm import checkpoint
 from tinygrad_lm.checkpoint import FORMAT, CheckpointError, load, save
-from tinygrad_lm.models import GPT, GPTConfig, RewardModel
+from tinygrad_lm.models import GPT, FeedForward, FeedForwardConfig, GPTConfig, RewardModel
 from tinygrad_lm.models.saved import describe, load_model
 from tinygrad_lm.nn import Parameter
 from tinygrad_lm.optim import SGD, AdamW
+from tinygrad_lm.text.char import CharTokenizer
 from tinygrad_lm.train.run import Run, make_folder
 
 from .stages import STAGES, STEPS, TOKENIZER, V, model, train
@@ -126,14 +127,15 @@ def save_model(path, m, **changes):
     save(path, checkpoint.pack({"model": m})[0], describe(m, TOKENIZER) | changes)
 
 
-@pytest.mark.parametrize("kind", ["gpt", "reward"])
+@pytest.mark.parametrize("kind", ["gpt", "reward", "feedforward"])
 def test_a_model_comes_back(tmp_path, kind):
-    m = model() if kind == "gpt" else RewardModel(model(), rng=np.random.default_rng(0))
+    m = {"gpt": model, "reward": lambda: RewardModel(model(), rng=np.random.default_rng(0)),
+         "feedforward": lambda: FeedForward(FeedForwardConfig(V, 3, 4, 5))}[kind]()
     if kind == "reward":
         m.normalise(np.array([1.0, 4.0]))
     save_model(tmp_path / "checkpoint.safetensors", m)
     for path in (tmp_path, tmp_path / "checkpoint.safetensors"):            # the run's folder stands for it
-        again, tokenizer, meta = load_model(path, kind)
+        again, tokenizer, meta = load_model(path, "reward" if kind == "reward" else "gpt", kind)
         assert same(again.state_dict(), m.state_dict()) and again.config == m.config
         assert tokenizer.to_dict() == TOKENIZER.to_dict() and meta["kind"] == kind
 
@@ -142,6 +144,18 @@ def test_a_model_of_the_wrong_kind(tmp_path):
     save_model(tmp_path / "x", model())
     with pytest.raises(CheckpointError, match="x holds a model of kind 'gpt', and 'reward' is needed here"):
         load_model(tmp_path / "x", "reward")
+    with pytest.raises(CheckpointError, match="'reward' or 'feedforward' is needed here"):
+        load_model(tmp_path / "x", "reward", "feedforward")
+
+
+def test_a_vocabulary_that_does_not_belong_to_the_model(tmp_path):
+    """Fewer tokens than the embedding has rows, or more: the ids would stand for other tokens, or for none."""
+    for chars in ("ab", "abcdefghijklmnopqrstuvwxyz"):
+        save_model(tmp_path / "x", model(), tokenizer=CharTokenizer(chars).to_dict())
+        with pytest.raises(CheckpointError, match=f"the tokenizer has {len(chars) + 2} tokens, and the model's embedding {V}: "
+                                                  "they do not belong together") as caught:
+            load_model(tmp_path / "x")
+        assert one_line(caught, tmp_path / "x")
 
 
 @pytest.mark.parametrize("changes", [{"config": {"vocab_size": 5, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8}},
@@ -285,9 +299,26 @@ def test_another_model_is_refused(tmp_path):
     assert one_line(caught, tmp_path) and same(before, other.state_dict())
 
 
-def run_for(folder, m, steps, **objects):
-    for _ in Run(folder, tokenizer=TOKENIZER, resume=True).steps(steps, model=m, **objects):
+def run_for(folder, m, steps, tokenizer=TOKENIZER, **objects):
+    for _ in Run(folder, tokenizer=tokenizer, resume=True).steps(steps, model=m, **objects):
         pass
+
+
+def test_a_model_of_the_same_shapes_that_computes_something_else_is_refused(tmp_path):
+    run_for(tmp_path, GPT(GPTConfig(V, 8, n_layer=1, n_head=2, n_embd=4)), 2)
+    with pytest.raises(CheckpointError, match="was made with n_head 2, and this run has 4") as caught:
+        run_for(tmp_path, GPT(GPTConfig(V, 8, n_layer=1, n_head=4, n_embd=4)), 2)
+    assert one_line(caught, tmp_path)
+    with pytest.raises(CheckpointError, match="a model of kind 'gpt', and this run has 'feedforward'"):
+        run_for(tmp_path, FeedForward(FeedForwardConfig(V)), 2)
+
+
+def test_another_tokenizer_of_the_same_size_is_refused(tmp_path):
+    run_for(tmp_path, model(), 2)
+    chars = TOKENIZER.chars
+    with pytest.raises(CheckpointError, match="another tokenizer: its ids stand for other tokens") as caught:
+        run_for(tmp_path, model(), 2, tokenizer=CharTokenizer(chars[::-1]))
+    assert one_line(caught, tmp_path)
 
 
 def test_an_object_that_the_checkpoint_lacks(tmp_path):

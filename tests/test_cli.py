@@ -1,5 +1,6 @@
 """The command line as a user meets it: every stage from the one before, and every mistake in one line."""
 import json
+import math
 import os
 import re
 import signal
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tinygrad_lm import cli
-from tinygrad_lm.checkpoint import load
+from tinygrad_lm.checkpoint import load, save
+from tinygrad_lm.text.tokenizer_json import load as load_tokenizer
 
 SMALL = ("--n-layer", "1", "--n-head", "2", "--n-embd", "16")
 
@@ -104,6 +107,90 @@ def test_a_tokenizer_of_ones_own(tg, tmp_path):
     assert code == 0 and "·서울" in out and "3 tokens for 9 characters in 13 bytes" in out
 
 
+VERSE = "the rain in 서울 falls mainly\non the plain\n" * 60
+
+
+@pytest.fixture(scope="module")
+def verse(tmp_path_factory):
+    """A text and a tokenizer.json learned from it."""
+    from tinygrad_lm.text.tokenizer_json import save, train_bpe
+    folder = tmp_path_factory.mktemp("verse")
+    (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
+    save(folder / "tokenizer.json", train_bpe(VERSE, 290))
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "neox", "llama"])
+def test_a_network_over_byte_pairs(tg, verse, tmp_path, architecture):
+    """The checkpoint knows its tokenizer: every command takes it alone."""
+    run, text = tmp_path / "run", verse / "verse.txt"
+    learn = ["pretrain", "--text", text, "--architecture", architecture, "--n-layer", 1, "--n-head", 2, "--n-embd", 32,
+             "--block-size", 8, "--steps", 3, "--out", run]
+    code, out, err = tg(*learn, "--tokenizer", verse / "tokenizer.json")
+    assert code == 0, err
+    loss, token, byte = map(float, re.search(r"loss (\S+) nats = (\S+) bits a token = (\S+) bits a byte", out).groups())
+    held_out = VERSE[len(VERSE) * 9 // 10:]
+    a_token = len(held_out.encode()) / len(load_tokenizer(verse / "tokenizer.json").encode(held_out))
+    assert token == pytest.approx(loss / math.log(2), abs=1e-3) and byte == pytest.approx(token / a_token, abs=1e-3)
+    code, out, _ = tg("sample", run, "--prompt", "the 서울", "--max-new-tokens", 20)
+    assert code == 0 and out.startswith("the 서울")
+    assert tg("sample", run, "-n", 2, "--max-new-tokens", 5)[0] == 0
+    code, out, _ = tg("evaluate", run, "--text", text)
+    assert code == 0 and "bits a byte" in out
+    assert len(tg("rank", "--model", run, "the rain", "rain the")[1].splitlines()) == 2
+    assert tg("evaluate", run)[0] == 0
+    assert tg("quantise", run, "--to", "int4", "--out", tmp_path / "small.safetensors")[0] == 0
+    assert tg("sample", tmp_path / "small.safetensors", "--max-new-tokens", 5)[0] == 0
+    assert tg(*learn, "--tokenizer", verse / "tokenizer.json", "--resume")[0] == 0
+    code, _, err = tg(*learn, "--resume")
+    assert code == 1 and "another tokenizer: its ids stand for other tokens" in err
+    code, _, err = tg(*learn, "--tokenizer", verse / "tokenizer.json", "--resume", "--n-head", 4)
+    assert code == 1 and "was made with n_head 2, and this run has 4" in err
+    code, _, err = tg("sft", "--model", run)
+    assert code == 1 and "another text" in err
+
+
+def test_the_first_neural_model(tg, verse, tmp_path):
+    """It is trained, saved, resumed, sampled, evaluated and ranked as the others are."""
+    run = tmp_path / "run"
+    learn = ["neural", "--text", verse / "verse.txt", "--context", 4, "--n-embd", 8, "--n-hidden", 16, "--steps", 40,
+             "--out", run]
+    whole = tg(*learn)
+    assert whole[0] == 0 and re.search(r"bits a character = \S+ bits a byte", whole[1])
+    assert tg(*learn, "--resume")[1] == whole[1]
+    code, out, err = tg("sample", run, "--prompt", "the rain", "--max-new-tokens", 20, "--top-k", 3)
+    assert code == 0 and out.startswith("the rain") and "goes on from the last 4" in err
+    assert len(tg("sample", run, "-n", 3, "--stop", "\n")[1].splitlines()) == 6        # each behind the newline that begins it
+    first = tg("rank", "--model", run, "niar eht", "the rain")[1].splitlines()[0]
+    assert first.endswith("the rain")
+    assert "bits a byte" in tg("evaluate", run, "--text", verse / "verse.txt")[1]
+    for command in (["quantise", run, "--out", tmp_path / "x"], ["sft", "--model", run]):
+        code, _, err = tg(*command)
+        assert code == 1 and "kind 'feedforward', and 'gpt' is needed" in err
+    code, out, _ = tg("neural", "--steps", 3, "--out", tmp_path / "names")
+    assert code == 0 and out.rstrip().endswith("bits a character")
+    assert tg("sample", tmp_path / "names", "-n", 2)[1].startswith("^")
+    code, out, _ = tg("neural", "--text", verse / "verse.txt", "--tokenizer", verse / "tokenizer.json", "--steps", 3,
+                      "--out", tmp_path / "bpe")
+    assert code == 0 and "bits a token" in out and tg("sample", tmp_path / "bpe")[0] == 0
+
+
+def test_a_prompt_longer_than_the_context_is_said_to_be(tg, pretrained):
+    code, out, err = tg("sample", pretrained, "--prompt", "^" + "a" * 40, "--max-new-tokens", 3)
+    assert code == 0 and out.startswith("^" + "a" * 40)
+    assert "the prompt has 41 tokens, more than the model reads at once: it goes on from the last 16" in err
+    assert tg("sample", pretrained, "--prompt", "^" + "a" * 31, "--max-new-tokens", 3)[2] == ""
+
+
+def test_weights_that_are_no_numbers(tg, pretrained, tmp_path):
+    tensors, meta = load(pretrained / "checkpoint.safetensors")
+    tensors["model/ln_f.weight"][:] = np.nan
+    save(tmp_path / "broken.safetensors", tensors, meta)
+    for command in (["sample", tmp_path / "broken.safetensors"], ["rank", "--model", tmp_path / "broken.safetensors", "anna"]):
+        code, _, err = tg(*command)
+        assert code == 1 and "NaN or infinite" in err and "Traceback" not in err
+
+
 def wrong(tmp_path, pretrained):
     empty, latin, below_a_file = tmp_path / "empty.txt", tmp_path / "latin.txt", tmp_path / "file" / "run"
     empty.touch()
@@ -112,7 +199,23 @@ def wrong(tmp_path, pretrained):
     (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     few = tmp_path / "few.txt"
     few.write_text("one\n\ntwo", encoding="utf-8")
+    from tinygrad_lm.text.tokenizer_json import save, train_bpe
+    save(tmp_path / "bpe.json", train_bpe("abab" * 9, 260))
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\none\ntwo\n", encoding="utf-8")
+    gap = json.loads((tmp_path / "bpe.json").read_text(encoding="utf-8"))
+    del gap["model"]["vocab"]["w"]
+    (tmp_path / "gap.json").write_text(json.dumps(gap), encoding="utf-8")
     return [
+        (["pretrain", "--tokenizer", tmp_path / "bpe.json"], "give --text, too"),
+        (["pretrain", "--text", few, "--tokenizer", tmp_path / "none.json"], "none.json: No such file"),
+        (["pretrain", "--text", few, "--tokenizer", latin], "latin.txt is not a tokenizer"),
+        (["pretrain", "--text", few, "--tokenizer", tmp_path / "vocab.txt"], "does not give the text back: .* becomes"),
+        (["pretrain", "--text", few, "--tokenizer", tmp_path / "gap.json"], "gap.json cannot spell .*few.txt: .*no token for the byte 0x77"),
+        (["pretrain", "--text", few, "--tokenizer", tmp_path / "bpe.json"],
+         "few.txt is too short: an example takes 33 tokens, and the nine tenths that are learned from have 7"),
+        (["pretrain", "--text", few, "--block-size", 3], "an example takes 4 tokens, and the tenth that is measured on has 1"),
+        (["sample", pretrained, "--prompt", ""], "--prompt: it is empty: give a beginning"),
+        (["neural", "--context", 0, "--text", few], "context must be at least 1, not 0"),
         (["ngram", "--text", few], "2 paragraphs"),
         (["ngram", "--text", latin], "byte 3 is 0xe9.*Windows-1252"),
         (["ngram", "--order", 0], "order=0"),

@@ -253,7 +253,7 @@ def test_a_folder_with_its_tokenizer(tmp_path):
 def test_an_embedding_may_be_rounded_up_but_not_down():
     rows = [280, 281, 285, 286, 279]
     from tinygrad_lm.models.pretrained import check_vocabulary
-    tokenizer = type("T", (), {"vocab_size": 280})
+    tokenizer = range(280)
     fits = []
     for n in rows:
         try:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tinygrad_lm import Tensor, gradcheck
+from tinygrad_lm.generate import generate
 from tinygrad_lm.models import GPT, FeedForward, FeedForwardConfig, GPTConfig, NGram
 from tinygrad_lm.models.language_model import LanguageModel, draw_token, rank
 from tinygrad_lm.models.network import NetworkModel, load_network, windows
@@ -321,12 +322,77 @@ def test_the_gradient_of_every_parameter(B, T, context, size, seed):
 
 
 def test_networks_refuse():
-    with pytest.raises(ValueError, match="vocabulary of 9, the tokenizer of 5"):
+    with pytest.raises(ValueError, match="the tokenizer has 5 tokens, and the model's embedding 9: they do not belong"):
         NetworkModel(GPT(GPTConfig(9, 4, 1, 1, 4)), ABC)
     with pytest.raises(ValueError, match="context must be at least 1, not 0"):
         FeedForwardConfig(5, context=0)
     with pytest.raises(ValueError, match=r"\(batch, time\), not \(3,\)"):
         network("FeedForward").network(Tensor(np.zeros(3)))
+
+
+def test_a_token_outside_the_vocabulary_of_a_feed_forward_network():
+    """Its place is the one in what was given, not in the window that the network makes of it."""
+    with pytest.raises(IndexError, match=r"token id 9 at position \(1, 2\): the vocabulary has 5 entries, 0 to 4"):
+        network("FeedForward").network(np.array([[2, 3, 4], [2, 3, 9]]))
+
+
+@pytest.mark.parametrize("T", [1, 2, 5, 30])
+def test_a_feed_forward_network_writes_what_it_expects(T):
+    """Greedy, beyond any block, and with padding on the left, which it does not see."""
+    net, rng = network("FeedForward").network, np.random.default_rng(0)
+    idx = rng.integers(2, V, (3, T))
+    found = generate(net, idx, 12, rng=rng, temperature=0)
+    tokens = idx
+    for _ in range(12):
+        tokens = np.append(tokens, net(tokens).data[:, -1].argmax(-1)[:, None], axis=1)
+    np.testing.assert_array_equal(found.tokens, tokens)
+    padded = np.pad(idx, ((0, 0), (4, 0)), constant_values=3)
+    mask = np.arange(T + 4) >= 4
+    again = generate(net, padded, 12, rng=rng, temperature=0, mask=np.tile(mask, (3, 1)))
+    np.testing.assert_array_equal(again.tokens[:, 4:], tokens)
+
+
+def test_a_feed_forward_network_samples_by_every_rule():
+    net = network("FeedForward").network
+    drawn = generate(net, np.tile(ABC.encode("ab"), (4000, 1)), 1, rng=np.random.default_rng(0), top_k=2)
+    logits = net(ABC.encode("ab")[None]).data[0, -1]
+    best = np.argsort(-logits)[:2]
+    p = np.exp(logits[best]) / np.exp(logits[best]).sum()
+    np.testing.assert_allclose([(drawn.tokens[:, -1] == b).mean() for b in best], p, atol=0.04)
+    np.testing.assert_allclose(np.exp(drawn.logprobs[drawn.tokens[:, -1] == best[0]]), p[0], rtol=1e-9)
+
+
+PADDED = CharTokenizer("".join(map(chr, range(0x4e00, 0x4e00 + 98))))                   # 100 tokens
+
+
+@pytest.mark.parametrize("kind", [GPT, FeedForward])
+def test_rows_of_the_embedding_beyond_the_vocabulary_have_no_probability(kind):
+    """Publishers round embeddings up: what the tokenizer does not have is never written, and the rest sums to 1."""
+    rng = np.random.default_rng(0)
+    net = (GPT(GPTConfig(102, 6, 1, 2, 8, tied=False), rng=rng) if kind is GPT else
+           FeedForward(FeedForwardConfig(102, 3, 4, 6), rng=rng)).to(np.float64)
+    net.head.weight.data[100:] = 0
+    net.head.weight.data[:100] -= 5 * np.sign(net.head.weight.data[:100])               # the two last are by far the likeliest
+    model, tokens = NetworkModel(net, PADDED), rng.integers(2, 100, 9)
+    logp = model.next_logprobs(tokens)
+    assert logp.shape == (100,) and np.exp(logp).sum() == pytest.approx(1, abs=1e-9)
+    for t in range(len(tokens)):
+        assert model.logprobs(tokens)[t] == pytest.approx(model.next_logprobs(tokens[:t])[tokens[t]], rel=1e-9)
+    assert len(model.sample(30, rng=rng)) <= 30                            # nothing that cannot be decoded
+
+
+@pytest.mark.parametrize("kind", ["GPT", "FeedForward"])
+def test_scores_that_are_no_numbers(kind):
+    model = network(kind)
+    model.network.wte.weight.data[ABC.encode("c")] = np.nan
+    if kind == "FeedForward":                                              # of a GPT the head is the embedding
+        assert np.isfinite(model.logprob("abab"))
+        with pytest.raises(FloatingPointError, match="NaN or infinite after 3 tokens: its weights are damaged"):
+            model.perplexity("abcab")
+    for ask in (lambda: model.perplexity("abcab"), lambda: model.next_logprobs(ABC.encode("abc")),
+                lambda: model.sentence_logprob("c"), lambda: model.sample(3, prompt="c", rng=np.random.default_rng(0))):
+        with pytest.raises(FloatingPointError, match="NaN or infinite"):
+            ask()
 
 
 def test_neighbours_and_plane():
@@ -337,15 +403,27 @@ def test_neighbours_and_plane():
     np.testing.assert_allclose(np.linalg.norm(flat[0] - flat, axis=-1), np.linalg.norm(vectors[0] - vectors, axis=-1))
 
 
-def test_a_gpt_from_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("kind", ["GPT", "FeedForward"])
+def test_a_network_from_a_checkpoint(kind, tmp_path):
     """Of a text with lines a sentence stands between newlines; of names between ^ and the end token."""
     from tinygrad_lm.checkpoint import save
     from tinygrad_lm.models.saved import describe
     for chars, start, end in (("ab\n", "\n", "\n"), ("^ab\n", "^", None), ("ab", None, None)):
         tokenizer = CharTokenizer(chars)
-        gpt = GPT(GPTConfig(len(tokenizer), 4, 1, 1, 4))
-        save(tmp_path / "m.safetensors", {f"model/{n}": a for n, a in gpt.state_dict().items()}, describe(gpt, tokenizer))
+        net = GPT(GPTConfig(len(tokenizer), 4, 1, 1, 4)) if kind == "GPT" else FeedForward(FeedForwardConfig(len(tokenizer)))
+        save(tmp_path / "m.safetensors", {f"model/{n}": a for n, a in net.state_dict().items()}, describe(net, tokenizer))
         model = load_network(tmp_path / "m.safetensors")
         assert model.start == (tokenizer.end if start is None else tokenizer.encode(start)[0])
         assert model.end == (tokenizer.end if end is None else tokenizer.encode(end)[0])
-        assert model.logprob("abab") == pytest.approx(NetworkModel(gpt, tokenizer, start=model.start).logprob("abab"))
+        assert model.logprob("abab") == pytest.approx(NetworkModel(net, tokenizer, start=model.start).logprob("abab"))
+
+
+def test_a_sentence_of_byte_pairs_stands_between_newlines():
+    from tinygrad_lm.models.network import sentence_bounds
+    from tinygrad_lm.text.tokenizer_json import train_bpe
+    tokenizer = train_bpe("one fish\ntwo fish\n" * 9, 270)
+    assert sentence_bounds(tokenizer) == (tokenizer.encode("\n")[0],) * 2
+    assert sentence_bounds(WordTokenizer.from_text("one two")) == (WordTokenizer.end,) * 2
+    tokenizer.cut = lambda text: text.split()                              # one that loses line ends
+    with pytest.raises(ValueError, match="no token for the end of a line"):
+        sentence_bounds(tokenizer)

@@ -12,7 +12,9 @@ from hypothesis import example, given, strategies as st
 
 from tinygrad_lm.text import bpe, corpus, split, tokenizer_json, unicode, wordpiece
 from tinygrad_lm.text.char import CharTokenizer
+from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.tokenizer_json import TokenizerError, build, load, save, train_bpe
+from tinygrad_lm.text.words import WordTokenizer
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TINYGRAD_LM_TEST_DATA", ROOT.parent / "shared" / "data"))   # texts and files that do not ship
@@ -586,8 +588,9 @@ def test_a_checkpoint_remembers_its_tokenizer(tmp_path):
     from tinygrad_lm.checkpoint import save as save_checkpoint
     from tinygrad_lm.models import GPT, GPTConfig
     from tinygrad_lm.models.saved import describe, load_model
-    for tokenizer in (CharTokenizer("abc"), learned(), a_wordpiece()):
-        model = GPT(GPTConfig(tokenizer.vocab_size, 8, 1, 1, 8), rng=np.random.default_rng(0))
+    for tokenizer in (CharTokenizer("abc"), LetterTokenizer.from_text("abc 한국"), WordTokenizer.from_text("abcab abc"), learned(),
+                      a_wordpiece()):
+        model = GPT(GPTConfig(len(tokenizer), 8, 1, 1, 8), rng=np.random.default_rng(0))
         tensors = {f"model/{name}": a for name, a in model.state_dict().items()}
         save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, describe(model, tokenizer))
         _, again, _ = load_model(tmp_path)

@@ -8,6 +8,7 @@ import numpy as np
 from .backend import to_host
 from .decode import decoder
 from .functional import check_ids
+from .models.neural import PAD, FeedForward
 from .models.transformer import KVCache
 from .modes import no_grad
 from .nn import evaluating
@@ -46,13 +47,13 @@ def generate(model, idx, max_new_tokens, *, rng, end=None, pad=0, mask=None, **c
 
 
 def stream_text(model, tokenizer, prompt, max_new_tokens, *, rng, end=None, stop=(), **choice):
-    """Yield what continues the text `prompt`, piece by piece as it is written; joined they are the whole.
+    """Yield what continues the prompt, text or ids (T,), piece by piece as it is written; joined they are the whole.
 
     It ends before the token `end` and before the first of the strings `stop` that appears. A character is given out when
     its last byte is written, and what may be the beginning of a stop string when it is known not to be one. `choice` as
     for `stream`.
     """
-    idx = tokenizer.encode(prompt)[None]
+    idx = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)[None]
     tokens = (int(token[0]) for token, _ in stream(model, idx, max_new_tokens, rng=rng, **choice))
     yield from until_stop(pieces(takewhile(lambda token: token != end, tokens), tokenizer), stop)
 
@@ -68,32 +69,63 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
     When the block is full, the last half of it is read anew and writing goes on from there. A model on the GPU reads
     there; what it expects comes to the host, where the tokens are drawn.
     """
-    text, block = to_host(idx), model.config.block_size
+    text = to_host(idx)
     mask = None if mask is None else to_host(mask)
     if text.ndim != 2 or text.shape[1] == 0:
         raise ValueError(f"a prompt has shape (batch, time) with at least one token each, not {text.shape}")
     check_ids(text, model.config.vocab_size, "token id")
     seen = None if repetition_penalty == 1 else seen_tokens(text, mask, model.config.vocab_size)
-    caches, written = [], []                                    # written: the tokens since the caches were made
-    readers = 1 if model.device == "cuda" else choose_readers(model.n_parameters(), len(text))
-    parts = np.array_split(np.arange(len(text)), readers)
     with evaluating(model):
-        read_one = decoder(model)
+        if isinstance(model, FeedForward):
+            scores_after = rereading(model, text, mask)
+        else:
+            scores_after = remembering(model, text, mask, max_new_tokens)
+        token = None
         for step in range(max_new_tokens):
-            if caches and caches[0].length < block:
-                scores = in_parts(lambda rows, cache: read_one(written[-1][rows], cache), parts, caches, few=True)
-            else:
-                text, mask = window(text, mask, written, block)                    # (B, T)
-                caches, written = [KVCache(model, len(rows), min(block, text.shape[1] + max_new_tokens)) for rows in parts], []
-                scores = in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
-                                  parts, caches, few=text.size < FEW)
+            scores = scores_after(token)                                           # (B, V)
             scores = scores if seen is None else penalise(scores, seen, repetition_penalty)
             logp = next_logprobs(scores, temperature, top_k, top_p, min_p, step=step)              # (B, V)
             token = draw(logp, rng) if temperature else logp.argmax(-1)
             if seen is not None:
                 seen[np.arange(len(token)), token] = True
             yield token, logp[np.arange(len(token)), token]
+
+
+def remembering(model, text, mask, max_new_tokens):
+    """scores_after(token): what a GPT expects, (B, V), when the texts (B, T) go on with one token more each, (B,); None at the
+    first call. Keys and values of what was read are kept."""
+    block = model.config.block_size
+    readers = 1 if model.device == "cuda" else choose_readers(model.n_parameters(), len(text))
+    parts = np.array_split(np.arange(len(text)), readers)
+    read_one = decoder(model)
+    caches, written = [], []                                    # written: the tokens since the caches were made
+
+    def scores_after(token):
+        nonlocal text, mask, caches, written
+        if token is not None:
             written.append(token)
+        if caches and caches[0].length < block:
+            return in_parts(lambda rows, cache: read_one(token[rows], cache), parts, caches, few=True)
+        text, mask = window(text, mask, written, block)                            # (B, T)
+        caches, written = [KVCache(model, len(rows), min(block, text.shape[1] + max_new_tokens)) for rows in parts], []
+        return in_parts(lambda rows, cache: read(model, text[rows], None if mask is None else mask[rows], cache),
+                        parts, caches, few=text.size < FEW)
+
+    return scores_after
+
+
+def rereading(model, text, mask):
+    """The same of a FeedForward, which reads its last few tokens anew each time."""
+    text = text if mask is None else np.where(mask, text, PAD)
+
+    def scores_after(token):
+        nonlocal text
+        text = text if token is None else np.concatenate([text, token[:, None]], axis=1)
+        text = text[:, -model.config.context:]
+        with no_grad():
+            return to_host(model(text).data[:, -1])
+
+    return scores_after
 
 
 def window(text, mask, written, block):
@@ -101,8 +133,18 @@ def window(text, mask, written, block):
     if written:
         text = np.concatenate([text, np.stack(written, axis=1)], axis=1)
         mask = None if mask is None else np.pad(mask, ((0, 0), (0, len(written))), constant_values=True)
-    keep = slice(None) if text.shape[1] <= block else slice(-max(1, block // 2), None)
+    keep = slice(-kept(text.shape[1], block), None)
     return text[:, keep], None if mask is None else mask[:, keep]
+
+
+def kept(T, block):
+    """Of a text of T tokens, how many are read when it is read anew: all, or half a block, so that there is room to write."""
+    return T if T <= block else max(1, block // 2)
+
+
+def prompt_read(model, T):
+    """Of a prompt of T tokens, how many the model reads before it writes."""
+    return min(T, model.config.context) if isinstance(model, FeedForward) else kept(T, model.config.block_size)
 
 
 def read(model, idx, mask, cache):

@@ -7,8 +7,10 @@ import click
 from .. import mpi
 from ..checkpoint import CheckpointError
 from .counting import correct, ngram, rank
+from .data import data
 from .measure import bench, evaluate, size
-from .stages import demo, ppo, pretrain, reward, sft
+from .pretraining import neural, pretrain
+from .stages import demo, ppo, reward, sft
 from .talk import chat
 from .tokens import tokenizer
 from .write import quantise, sample
@@ -29,13 +31,14 @@ def commands(context):
       tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
       tinygrad-lm sample   runs/ppo --prompt '^k5>'
 
-    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters. What is large, and which card
+    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters; `neural` is the first network. What
+    is large, and which card
     holds it: `tinygrad-lm size llama-2-7b`. At the end of the road, a model that others have trained: `tinygrad-lm chat`.
     """
     rank, ranks = mpi.place()
-    if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):
+    if ranks > 1 and context.invoked_subcommand not in ("pretrain", "neural", "sft"):
         raise click.UsageError(f"{context.invoked_subcommand} runs in one process, and mpirun has started {ranks}: only "
-                               "pretrain and sft share their work")
+                               "pretrain, neural and sft share their work")
     if ranks > 1:
         mpi.comm()                                  # now, so that what is missing is said before any work
     if rank:
@@ -66,5 +69,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, neural, rank, correct, tokenizer, data,
+                size, evaluate, bench):
     commands.add_command(command)

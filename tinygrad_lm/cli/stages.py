@@ -1,4 +1,4 @@
-"""The stages of training, one command each, and `demo`, which does them all."""
+"""The stages of tuning, one command each, and `demo`, which does them all, pretraining among them."""
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 
 from ..checkpoint import CheckpointError
 from ..train.ppo import PPOConfig
-from ..train.pretrain import PretrainConfig
 from ..train.reward import RewardConfig
 from ..train.sft import SFTConfig
 from .options import device_option, model_option, settings, stage_options
@@ -26,49 +25,6 @@ def demo(out, seed, fast, resume, device):
     from ..train.demo_report import write_report
     results = run_demo(out, FAST if fast else DemoConfig(), seed=seed, resume=resume, say=click.echo, device=device)
     write_report(results, out)
-
-
-@click.command()
-@click.option("--text", type=click.Path(path_type=Path), help="learn this text instead of the names (UTF-8)")
-@click.option("--n-layer", default=3, show_default=True, help="blocks")
-@click.option("--n-head", default=4, show_default=True, help="heads a block")
-@click.option("--n-embd", default=64, show_default=True, help="channels")
-@click.option("--block-size", default=32, show_default=True, help="longest sequence")
-@click.option("--dropout", default=0.0, show_default=True, help="share of activations dropped in training")
-@click.option("--checkpoint-blocks", is_flag=True, help="less memory, more time: backward computes each block again")
-@stage_options(PretrainConfig, "runs/pretrain")
-def pretrain(text, n_layer, n_head, n_embd, block_size, dropout, checkpoint_blocks, out, seed, save_every, resume, device,
-             **options):
-    """Stage 1: predict the next character, of names or of a text of yours."""
-    from ..models import GPT, GPTConfig
-    from ..text import names
-    from ..train import pretrain as p
-    config = settings(PretrainConfig, options)
-    tokenizer, data, held_out = names_data(names) if text is None else text_data(text, block_size)
-    rng = np.random.default_rng(seed)
-    model = GPT(GPTConfig(len(tokenizer), block_size, n_layer, n_head, n_embd, dropout), rng=rng).to(device)
-    model.checkpoint_blocks = checkpoint_blocks
-    click.echo(f"{model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary")
-    with stage("pretrain", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
-        loss = p.pretrain(model, data, held_out, config, rng=rng, run=run)
-    click.echo(f"held-out loss {loss:.4f} nats = {p.bits(loss):.3f} bits a character")
-
-
-def names_data(names):
-    train, held_out = names.split_names(names.load_names())
-    return names.tokenizer, names.plain_rows(train), names.plain_rows(held_out)
-
-
-def text_data(path, block_size):
-    """A text file: its first nine tenths to learn from, the last to measure on."""
-    from ..text.batches import Windows
-    from ..text.char import CharTokenizer
-    from ..text.corpus import read_text
-    text = read_text(path)
-    tokenizer = CharTokenizer.from_text(text)
-    ids = tokenizer.encode(text)
-    cut = len(ids) * 9 // 10
-    return tokenizer, Windows(ids[:cut], block_size), Windows(ids[cut:], block_size)
 
 
 @click.command()

@@ -22,21 +22,26 @@ from .options import device_option
 @device_option
 def sample(checkpoint, prompt, number, max_new_tokens, stop, seed, device, **choice):
     """Write with a trained model: one continuation is printed while it is written."""
-    from ..generate import generate, stream_text
-    from ..models.saved import load_model
+    from ..generate import generate, prompt_read, stream_text
+    from ..models.network import load_network
     from ..text.streaming import until_stop
-    model, tokenizer, _ = load_model(checkpoint)
-    if prompt is None:
-        chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
-        prompt = "^" if "^" in chars else "\n" if "\n" in chars else chars[0]
-    ids, rng, end = tokenizer.encode(prompt), np.random.default_rng(seed), getattr(tokenizer, "end", None)
+    if prompt == "":
+        raise click.BadParameter("it is empty: give a beginning, or leave --prompt out for the usual one", param_hint="--prompt")
+    model = load_network(checkpoint)
+    network, tokenizer, rng = model.network.to(device), model.tokenizer, np.random.default_rng(seed)
+    ids = np.array([model.start]) if prompt is None else tokenizer.encode(prompt)
+    prompt = tokenizer.decode(ids) if prompt is None else prompt
+    end = None if tokenizer.decode([model.end]) else model.end             # a line's end, which is visible, is not the text's
+    if (read := prompt_read(network, len(ids))) < len(ids):
+        click.echo(f"the prompt has {len(ids):,} tokens, more than the model reads at once: it goes on from the last {read:,}",
+                   err=True)
     if number == 1:
         click.echo(prompt, nl=False)
-        for piece in stream_text(model.to(device), tokenizer, prompt, max_new_tokens, rng=rng, end=end, stop=stop, **choice):
+        for piece in stream_text(network, tokenizer, ids, max_new_tokens, rng=rng, end=end, stop=stop, **choice):
             click.echo(piece, nl=False)
         click.echo()
         return
-    answers = generate(model.to(device), np.tile(ids, (number, 1)), max_new_tokens, rng=rng, end=end, **choice)
+    answers = generate(network, np.tile(ids, (number, 1)), max_new_tokens, rng=rng, end=end, **choice)
     for row, ended in zip(answers.tokens[:, len(ids):], answers.ended):
         row = row[:list(row).index(end)] if ended else row
         click.echo(prompt + "".join(until_stop([tokenizer.decode(row)], stop)))

@@ -7,6 +7,11 @@ CHOICES = {"norm": ("layer", "rms"), "activation": ("gelu_tanh", "gelu", "relu",
            "order": ("pre", "parallel", "post")}
 SCALINGS = {"linear": {"factor"}, "ntk": {"factor"}, "llama3": {"factor", "low", "high", "length"}}
 
+FAMILIES = {                            # the settings by which they differ from GPT-2
+    "gpt2": {},
+    "neox": dict(activation="gelu", position="rotary", rotary_share=0.25, order="parallel", tied=False),
+    "llama": dict(bias=False, norm="rms", activation="silu", gated=True, position="rotary", tied=False)}
+
 
 @dataclass(frozen=True)
 class GPTConfig:

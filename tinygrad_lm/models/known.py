@@ -2,7 +2,7 @@
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from .config import GPTConfig
+from .config import FAMILIES, GPTConfig
 
 
 class Known(NamedTuple):
@@ -18,13 +18,13 @@ def gpt(layers, heads, channels, block=1024):
 
 
 def neox(vocabulary, layers, heads, channels, share, activation="gelu"):
-    return GPTConfig(vocabulary, 2048, layers, heads, channels, activation=activation, position="rotary", rotary_share=share,
-                     order="parallel", tied=False)
+    return GPTConfig(vocabulary, 2048, layers, heads, channels,
+                     **(FAMILIES["neox"] | dict(activation=activation, rotary_share=share)))
 
 
 def llama(vocabulary, block, layers, heads, channels, inner, *, kv=None, tied=False, theta=10000.0):
-    return GPTConfig(vocabulary, block, layers, heads, channels, bias=False, n_kv_head=kv, n_inner=inner, norm="rms",
-                     activation="silu", gated=True, position="rotary", rope_theta=theta, tied=tied)
+    return GPTConfig(vocabulary, block, layers, heads, channels, n_kv_head=kv, n_inner=inner, rope_theta=theta,
+                     **(FAMILIES["llama"] | dict(tied=tied)))
 
 
 def bert(layers, heads, channels):

@@ -53,6 +53,7 @@ class FeedForward(Module):
             raise ValueError(f"a FeedForward reads token ids of shape (batch, time), not {idx.shape}")
         B, T = idx.shape
         n = self.config.context
+        F.check_ids(idx, self.config.vocab_size, "token id")
         xp = array_module(idx)
         padded = xp.pad(idx, ((0, 0), (n - 1, 0)), constant_values=PAD)               # (B, n − 1 + T)
         past = padded[:, xp.arange(T)[:, None] + xp.arange(n)]                        # (B, T, n)

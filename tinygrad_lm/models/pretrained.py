@@ -49,10 +49,10 @@ def load_tokenizer(folder, model):
     return tokenizer
 
 
-def check_vocabulary(tokenizer, config, where):
+def check_vocabulary(tokenizer, config, where="this model"):
     """Refuse a tokenizer that has ids without an embedding, or far fewer: publishers round the embedding up to numbers that
     GPUs like, by up to 2 %."""
-    V, rows = tokenizer.vocab_size, config.vocab_size
+    V, rows = len(tokenizer), config.vocab_size
     if not V <= rows <= 1.02 * V:
         raise BrokenFile(f"{where}: the tokenizer has {V:,} tokens, and the model's embedding {rows:,}: they do not belong "
                          "together")

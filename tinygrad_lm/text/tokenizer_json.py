@@ -11,8 +11,10 @@ from ..checkpoint import replace
 from . import split, unicode
 from .bpe import BPE, count_words, from_visible, to_visible, train
 from .char import CharTokenizer
+from .letters import LetterTokenizer
 from .tokenizer import AddedToken, Tokenizer
 from .wordpiece import WordPiece, basic_normalize, basic_words
+from .words import WordTokenizer
 
 END = "<|endoftext|>"
 
@@ -106,8 +108,9 @@ def _built(spec, path):
 
 
 def from_dict(saved):
-    """The tokenizer that a checkpoint remembers: what `to_dict` of a Tokenizer or a CharTokenizer gave."""
-    return CharTokenizer.from_dict(saved) if saved["kind"] == "char" else build(saved["spec"])
+    """The tokenizer that a checkpoint remembers: what its `to_dict` gave."""
+    kinds = {"char": CharTokenizer, "letters": LetterTokenizer, "words": WordTokenizer}
+    return kinds[saved["kind"]].from_dict(saved) if saved["kind"] in kinds else build(saved["spec"])
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

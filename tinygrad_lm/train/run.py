@@ -58,11 +58,26 @@ class Run:
                 raise CheckpointError(f"{self.path} was made with {key} {meta.get(key)!r}, and this run has {value!r}: "
                                       "resume with the same settings, or begin in a new folder")
         try:
+            self._compare(meta, objects["model"])
             unpack(objects, tensors, meta["generators"])
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{self.path} does not fit this run: {one_line(error)}") from None
         self.history = meta["history"]
         return meta["step"]
+
+
+    def _compare(self, meta, model):
+        """Refuse a checkpoint whose ids mean other tokens, or whose weights are those of another network of the same shapes."""
+        own = json.loads(json.dumps(describe(model, self.tokenizer)))
+        saved, ours = meta["config"], own["config"]
+        other = [f"{key} {saved[key]!r}, and this run has {ours[key]!r}" for key in ours
+                 if key in saved and saved[key] != ours[key]]
+        if meta["kind"] != own["kind"]:
+            other = [f"a model of kind {meta['kind']!r}, and this run has {own['kind']!r}"]
+        elif meta["tokenizer"] != own["tokenizer"]:
+            other = ["another tokenizer: its ids stand for other tokens"]
+        if other:
+            raise CheckpointError(f"{self.path} does not fit this run: it was made with {other[0]}")
 
 
 def make_folder(folder):
