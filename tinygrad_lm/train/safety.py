@@ -7,6 +7,11 @@ from .reward import score_answers
 THRESHOLD = 0.15                    # below this probability of being safe, safety alone is the reward
 
 
+def sigmoid(x):
+    """σ(x): what a safety model's reward x says, as the probability of being safe."""
+    return 1 / (1 + np.exp(-x))
+
+
 def logit(p):
     """log p/(1 − p): the x of which p is σ(x)."""
     return np.log(p) - np.log1p(-p)
