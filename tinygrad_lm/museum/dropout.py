@@ -9,7 +9,7 @@ from .replace import replaced
 from .tasks import bandit
 
 TITLE = "Dropout is left on"
-WATCHED, SHOWN, AXIS = "reward", "distance from the optimum", "iteration of PPO"
+WATCHED, SHOWN, AXIS = "reward", "share of ratios that are clipped", "iteration of PPO"
 right = Module.eval
 
 
@@ -23,7 +23,7 @@ def patch():
 
 def run():
     """PPO where the optimum is known, with a model that was made with dropout."""
-    return bandit(dropout=0.3)
+    return bandit("clip_fraction", dropout=0.3)
 
 
 def test():

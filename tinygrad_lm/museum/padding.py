@@ -6,13 +6,14 @@ Reading the score at the last real token is a detail of its own in the accounts 
 import numpy as np
 
 from ..models import RewardModel
-from ..train.reward import RewardConfig, score_answers, train_reward
-from ..train.run import Run
+from ..optim import AdamW
+from ..train.reward import preference_loss, score_answers
+from ..train.step import descend
 from .replace import replaced
 from .tasks import END, FIRST, PAD, V, tiny
 
 TITLE = "The reward is read at the padding"
-WATCHED, SHOWN, AXIS = "loss", "change of a reward by three columns of padding", "training"
+WATCHED, SHOWN, AXIS = "loss", "change of a reward by three columns of padding", "step / 10"
 right = RewardModel.forward
 
 
@@ -38,15 +39,25 @@ def quality(tokens):
 
 def run():
     """A reward model learns from pairs; now and then three columns of padding are put behind the answers."""
-    rng, model, run, shown = np.random.default_rng(0), RewardModel(tiny(), rng=np.random.default_rng(1)), Run(), []
-    checked = answers(rng, 64)
-    for _ in range(8):
-        tokens, last = answers(rng, 256)
-        pairs = np.argsort(-quality(tokens).reshape(128, 2), axis=1)
-        tokens, last = (np.take_along_axis(x.reshape(128, 2, -1), pairs[..., None], 1) for x in (tokens, last))
-        train_reward(model, tokens, last[..., 0], RewardConfig(epochs=1, batch_size=32, lr=1e-2, warmup=0), rng=rng, run=run)
-        shown.append(float(abs(score_answers(model, *checked) - score_answers(model, padded(checked[0], 3), checked[1])).mean()))
-    return [h["loss"] for h in run.history], shown
+    rng, model, losses, shown = np.random.default_rng(0), RewardModel(tiny(), rng=np.random.default_rng(1)), [], []
+    opt, (tokens, last) = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0), answers(np.random.default_rng(1), 64)
+    for step in range(120):
+        if step % 10 == 0:
+            moved = score_answers(model, tokens, last) - score_answers(model, padded(tokens, 3), last)
+            shown.append(float(abs(moved).mean()))
+        better, worse = ranked(rng)
+        opt.zero_grad()
+        loss = preference_loss(model(*better), model(*worse))
+        losses.append(loss.item())
+        descend(loss, opt, 1.0)
+    return losses, shown
+
+
+def ranked(rng, n=32):
+    """Two answers each, the better ones and the worse ones."""
+    tokens, last = answers(rng, 2 * n)
+    order = np.argsort(quality(tokens).reshape(n, 2), axis=1) + 2 * np.arange(n)[:, None]
+    return tuple((tokens[rows], last[rows]) for rows in (order[:, 1], order[:, 0]))
 
 
 def padded(tokens, n):

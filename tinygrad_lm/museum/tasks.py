@@ -56,26 +56,25 @@ K = 5                                   # answers of two tokens over K symbols: 
 BETA = 0.5
 
 
-def bandit(*, temperature=1.0, dropout=0.0, epochs=4, iterations=40, seed=0):
-    """PPO on random rewards for each answer: (mean reward, total variation between the policy and the optimum
-    π_ref exp(r/β)/Z), both for each iteration."""
+def bandit(shown="distance", *, temperature=1.0, dropout=0.0, epochs=4, lr=1e-2, iterations=40, seed=0):
+    """PPO on random rewards for each answer: (mean reward, what else it logged under the name `shown`), both for each
+    iteration. "distance" is the total variation between the policy and the optimum, π_ref exp(r/β)/Z."""
     rng = np.random.default_rng(seed)
     reference = tiny(seed, block_size=3, dropout=dropout, vocab_size=K)
     for p in reference.parameters():
         p.data[...] += rng.normal(0, 0.2, p.shape)
     rewards = rng.normal(0, 1, (K, K))
-    policy, run, distances = deepcopy(reference), Run(), []
+    policy, run = deepcopy(reference), Run()
     best = probabilities(reference, temperature) * np.exp(rewards / BETA)
     best /= best.sum()
 
     def look(tokens):
-        distances.append(0.5 * abs(probabilities(policy, temperature) - best).sum())
-        return {}
-    config = ppo.PPOConfig(iterations=iterations, batch_size=128, epochs=epochs, lr=1e-2, warmup=5, kl_coef=BETA,
+        return {"distance": 0.5 * abs(probabilities(policy, temperature) - best).sum()}
+    config = ppo.PPOConfig(iterations=iterations, batch_size=128, epochs=epochs, lr=lr, warmup=5, kl_coef=BETA,
                            temperature=temperature, max_new_tokens=2)
     ppo.ppo(policy, RewardModel(reference), reference, lambda tokens, last: rewards[tokens[:, 1], tokens[:, 2]],
             np.zeros((1, 1), np.int64), config, rng=rng, run=run, end=None, watch=look)
-    return [h["reward"] for h in run.history], distances
+    return [h["reward"] for h in run.history], [h[shown] for h in run.history]
 
 
 def probabilities(model, temperature=1.0):

@@ -35,7 +35,7 @@ def texts(rng):
 def run():
     """Plain gradient descent on batches in four parts."""
     rng, model = np.random.default_rng(0), tiny()
-    opt, losses = SGD(model.parameters(), lr=0.5), []
+    opt, losses = SGD(model.parameters(), lr=0.2), []
     for _ in range(60):
         t = texts(rng)
         opt.zero_grad()
