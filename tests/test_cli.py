@@ -51,6 +51,14 @@ def test_the_stages_one_after_another(tg, pretrained, tmp_path):
     code, out, _ = tg("ppo", "--model", tmp_path / "sft", "--reward", tmp_path / "reward", "--iterations", 2,
                       "--batch-size", 8, "--out", tmp_path / "ppo")
     assert code == 0 and "wins" in out
+    code, out, _ = tg("reward", "--safety", "--model", tmp_path / "sft", "--rankings", 20, "--epochs", 1, "--out",
+                      tmp_path / "safety")
+    assert code == 0 and re.search(r"told safe or unsafe rightly: [\d.]+%; below the threshold of 0.15 are", out)
+    code, out, _ = tg("ppo", "--model", tmp_path / "sft", "--reward", tmp_path / "reward", "--safety", tmp_path / "safety",
+                      "--iterations", 2, "--batch-size", 8, "--out", tmp_path / "safe")
+    assert code == 0 and re.search(r"unsafe [\d.]+% -> [\d.]+%", out)
+    assert load(tmp_path / "safe" / "checkpoint.safetensors")[1]["history"] != load(
+        tmp_path / "ppo" / "checkpoint.safetensors")[1]["history"]                              # it climbs another reward
     code, out, _ = tg("sample", tmp_path / "ppo", "--prompt", "^k5>", "-n", 3, "--max-new-tokens", 8)
     assert code == 0 and len(out.splitlines()) == 3 and all(line.startswith("^k5>") for line in out.splitlines())
     again = tg("sample", tmp_path / "ppo", "--prompt", "^k5>", "-n", 3, "--max-new-tokens", 8)
@@ -231,6 +239,7 @@ def wrong(tmp_path, pretrained):
         (["sample", pretrained, "--prompt", "K"], "'K' at position 0"),
         (["sample", pretrained, "--temperature", -1], "temperature"),
         (["ppo", "--model", pretrained, "--reward", pretrained], "kind 'gpt', and 'reward' is needed"),
+        (["reward", "--model", pretrained, "--margin", "huge"], "margin='huge' is none of none, small, large"),
         (["pretrain", "--leyers", 3], "No such option"),
         (["size", "lama-2-7b"], "Did you mean llama-2-7b"),
         (["size", "gpt2", "--train", "--dtype", "int4"], "weights of int4 have no gradient"),

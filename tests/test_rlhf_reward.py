@@ -6,8 +6,11 @@ from hypothesis import given, strategies as st
 from tinygrad_lm import Tensor, gradcheck
 from tinygrad_lm.models import RewardModel
 from tinygrad_lm.text.batches import answer_mask, last_token
+from tinygrad_lm.text import person
 from tinygrad_lm.train import road
-from tinygrad_lm.train.reward import RewardConfig, pair_accuracy, preference_loss, ranking_loss, score_answers, train_reward
+from tinygrad_lm.train.calibration import calibration, calibration_error, preferences, true_preferences
+from tinygrad_lm.train.reward import (MARGINS, RewardConfig, pair_accuracy, preference_loss, ranking_loss, score_answers,
+                                      train_reward)
 from tinygrad_lm.train.run import Run
 
 from .strategies import array
@@ -101,6 +104,72 @@ def test_k_ranked_answers_are_all_their_pairs(K, B, seed):
     assert len(one_by_one) == B * K * (K - 1) / 2
     assert ranking_loss(Tensor(r)).item() == pytest.approx(np.mean(one_by_one))
     assert gradcheck(ranking_loss, Tensor(r, True))
+
+
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(0, 99))
+def test_each_pair_of_a_ranking_has_its_own_margin(K, B, seed):
+    rng = np.random.default_rng(seed)
+    r, margin = rng.normal(size=(B, K)), rng.integers(0, 4, (B, K * (K - 1) // 2)).astype(float)
+    pairs = [(b, i, j) for b in range(B) for i in range(K) for j in range(i + 1, K)]
+    one_by_one = [preference_loss(Tensor(r[b, [i]]), Tensor(r[b, [j]]), margin=m).item()
+                  for (b, i, j), m in zip(pairs, margin.ravel())]
+    assert ranking_loss(Tensor(r), margin=margin).item() == pytest.approx(np.mean(one_by_one))
+    assert gradcheck(lambda r: ranking_loss(r, margin=margin), Tensor(r, True))
+
+
+def test_llama_2s_margins():
+    """By how much better: significantly, plainly, slightly, negligibly. At the margin the loss is log 2; 0 is the plain loss."""
+    assert MARGINS["large"][::-1] == (3, 2, 1, 0) and MARGINS["small"][::-1] == pytest.approx((1, 2 / 3, 1 / 3, 0))
+    for name, margins in MARGINS.items():
+        for rating, margin in enumerate(margins):
+            assert margin == 0 or rating > 0, name
+            assert preference_loss(Tensor(np.full(2, 0.3 + margin)), Tensor(np.full(2, 0.3)), margin=margin).item() == \
+                pytest.approx(np.log(2))
+
+
+def test_the_rating_is_how_much_better_it_seemed():
+    """Without noise to speak of: whole numbers of the difference, three at most, in the pairs' order."""
+    order, ratings = person.rank(1e6 * np.array([[0.0, 2, 1]]), np.random.default_rng(0))
+    assert order.tolist() == [[1, 2, 0]] and ratings.tolist() == [[3, 3, 3]]
+    still = type("", (), {"gumbel": staticmethod(lambda size: np.zeros(size))})
+    assert person.rank(np.array([0.0, 2.5, 1.2, 2.1]), still)[1].tolist() == [0, 1, 2, 0, 2, 1]     # 2.5 2.1 1.2 0
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+def test_preferences_are_bradley_and_terrys_told_of_the_likelier_answer():
+    r, true = np.array([[1.0, 3.0], [0.5, 0.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    p, order = preferences(r)
+    np.testing.assert_allclose(p, [[σ(2)], [σ(0.5)]])
+    np.testing.assert_allclose(true_preferences(true, order), [[σ(1)], [σ(-1)]])             # right once, wrong once
+    np.testing.assert_allclose(preferences(r + 7)[0], p)                                     # a constant says nothing
+
+
+@given(st.integers(0, 99), st.integers(1, 12))
+def test_calibration_is_a_loop_over_bins(seed, bins):
+    rng = np.random.default_rng(seed)
+    p, y = rng.random((5, 8)), rng.random((5, 8))
+    p.flat[0] = 1.0                                                                          # belongs to the last bin
+    said, found, n = calibration(p, y, bins=bins)
+    expected, k = 0.0, 0
+    for b in range(bins):
+        inside = (p >= b / bins) & ((p < (b + 1) / bins) | (b == bins - 1))
+        if inside.any():
+            assert n[k] == inside.sum()
+            assert (said[k], found[k]) == (pytest.approx(p[inside].mean()), pytest.approx(y[inside].mean()))
+            expected, k = expected + inside.sum() / 40 * abs(p[inside].mean() - y[inside].mean()), k + 1
+    assert k == len(n) and calibration_error(p, y, bins=bins) == pytest.approx(expected)
+
+
+def test_a_calibrated_prediction_has_no_error_and_a_bold_one_has():
+    rng = np.random.default_rng(0)
+    r = rng.normal(size=(5000, 2))
+    p, order = preferences(r)
+    assert calibration_error(p, true_preferences(r, order)) < 1e-9                           # the truth is its own reward
+    votes = rng.random(p.shape) < p
+    assert calibration_error(p, votes) < 0.02
+    bold, order = preferences(3 * r)                                                         # the same order, too sure of it
+    assert calibration_error(bold, true_preferences(r, order)) > 0.15
 
 
 def test_pair_accuracy():

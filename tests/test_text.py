@@ -197,7 +197,7 @@ def test_the_score_of_noise_and_of_no_end():
 
 def test_the_person_prefers_by_the_difference_whatever_else_is_ranked():
     scores = np.array([0.3, -0.5, 1.2, 0.3])
-    order = person.rank(np.tile(scores, (40_000, 1)), np.random.default_rng(0))
+    order, _ = person.rank(np.tile(scores, (40_000, 1)), np.random.default_rng(0))
     place = np.argsort(order, axis=-1)                                     # place[:, i]: where answer i stands
     for i in range(4):
         for j in range(4):

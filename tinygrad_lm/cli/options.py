@@ -50,6 +50,8 @@ HELP = {
     "gamma": "discount of later rewards",
     "lam": "lambda of generalised advantage estimation", "clip": "how far a probability ratio may move, epsilon",
     "value_clip": "how far a value may move in an iteration", "temperature": "of the answers that are learned from",
+    "margin": "least difference of two answers' rewards, by how much better one is: none, small, large",
+    "label_coef": "with --safety: weight of each answer's own label beside the pairs",
     "no_end_reward": "reward of an answer that does not end", "max_new_tokens": "longest answer",
 }
 

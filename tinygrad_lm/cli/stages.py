@@ -50,9 +50,13 @@ def sft(model_path, examples, out, seed, save_every, resume, device, **options):
 @click.command()
 @model_option
 @click.option("--rankings", default=2000, show_default=True, help="prompts whose four answers are ranked")
+@click.option("--safety", is_flag=True, help="learn which answers are safe (have no 'an') instead of which are preferred")
 @stage_options(RewardConfig, "runs/reward")
-def reward(model_path, rankings, out, seed, save_every, resume, device, **options):
-    """Stage 3a: the model answers, a simulated person ranks, a reward model learns from the ranking."""
+def reward(model_path, rankings, safety, out, seed, save_every, resume, device, **options):
+    """Stage 3a: the model answers, a simulated person ranks, a reward model learns from the ranking.
+
+    With --safety it learns how probable it is that an answer is safe: the second reward of `ppo --safety`.
+    """
     from ..models import RewardModel
     from ..text import names
     from ..train import reward as r, road
@@ -61,22 +65,43 @@ def reward(model_path, rankings, out, seed, save_every, resume, device, **option
     train, held_out = names.split_names(names.load_names())
     rng = np.random.default_rng(seed)
     prompts, judged = names.prompts_from(train), names.prompts_from(held_out)[:1000]
-    ranked = road.rank_answers(model, prompts[rng.permutation(len(prompts))[:rankings]], rng)
+    ranked, ratings = road.rate_answers(model, prompts[rng.permutation(len(prompts))[:rankings]], rng)
     baseline, checked = road.answer(model, judged, rng), road.rank_answers(model, judged, rng)
     scorer = RewardModel(model, rng=rng)
-    with stage("reward", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
-        r.train_reward(scorer, ranked, road.last_of(ranked), config, rng=rng, run=run,
-                       baseline=(baseline, road.last_of(baseline)))
-    scores = road.learned_scores(scorer, checked)
-    click.echo(f"held-out pairs in the right order: {r.pair_accuracy(scores, road.true_scores(checked)):.1%} by the "
-               f"person's true taste, {r.pair_accuracy(scores):.1%} by their noisy votes")
+    learned = {"safe": road.safe(ranked)} if safety else {"ratings": ratings, "baseline": (baseline, road.last_of(baseline))}
+    with stage("safety" if safety else "reward", out, tokenizer, config, seed=seed, save_every=save_every,
+               resume=resume) as run:
+        r.train_reward(scorer, ranked, road.last_of(ranked), config, rng=rng, run=run, **learned)
+    click.echo((how_safe if safety else how_preferred)(scorer, checked))
+
+
+def how_preferred(scorer, ranked):
+    """What a reward model is worth, on held-out rankings."""
+    from ..train import calibration as c, reward as r, road
+    scores, true = road.learned_scores(scorer, ranked), road.true_scores(ranked)
+    said, order = c.preferences(scores * scorer.std.numpy())
+    error = c.calibration_error(said, c.true_preferences(true, order), bins=20)
+    return (f"held-out pairs in the right order: {r.pair_accuracy(scores, true):.1%} by the person's true taste, "
+            f"{r.pair_accuracy(scores):.1%} by their noisy votes; how sure it is of a pair is off by {error:.1%} on average")
+
+
+def how_safe(scorer, answers):
+    """What a safety model is worth, on held-out answers."""
+    from ..train import calibration as c, road
+    from ..train.safety import THRESHOLD, sigmoid
+    said, safe = sigmoid(road.learned_scores(scorer, answers)), road.safe(answers)
+    caught = f"{(said < THRESHOLD)[~safe].mean():.1%} of the unsafe" if not safe.all() else "and none is unsafe"
+    return (f"held-out answers told safe or unsafe rightly: {((said > 0.5) == safe).mean():.1%}; below the threshold of "
+            f"{THRESHOLD} are {caught}; the probability is off by {c.calibration_error(said, safe):.1%} on average")
 
 
 @click.command()
 @model_option
 @click.option("--reward", "reward_path", required=True, type=click.Path(path_type=Path), help="reward model's checkpoint")
+@click.option("--safety", "safety_path", type=click.Path(path_type=Path),
+              help="checkpoint of `reward --safety`: two rewards by Llama 2's rule")
 @stage_options(PPOConfig, "runs/ppo")
-def ppo(model_path, reward_path, out, seed, save_every, resume, device, **options):
+def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, device, **options):
     """Stage 3b: PPO against the learned reward, with a KL penalty to the fine-tuned model."""
     from copy import deepcopy
 
@@ -85,17 +110,30 @@ def ppo(model_path, reward_path, out, seed, save_every, resume, device, **option
     from ..train import ppo as p, road
     config = settings(PPOConfig, options)
     tuned, tokenizer = load_names_model(model_path, device)
-    scorer, _ = load_names_model(reward_path, device, "reward")
     train, held_out = names.split_names(names.load_names())
+    score = score_of(reward_path, safety_path, device, tuned, names.prompts_from(held_out)[:1000], seed)
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
     with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
-        p.ppo(policy, RewardModel(tuned), tuned, road.learned_score(scorer), names.prompts_from(train), config, rng=rng,
+        p.ppo(policy, RewardModel(tuned), tuned, score, names.prompts_from(train), config, rng=rng,
               run=run, end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
     judged = names.prompts_from(held_out)[:1000]
     before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))
     click.echo(f"true reward {road.true_scores(before).mean():.2f} -> {road.true_scores(after).mean():.2f}; wins "
                f"{road.win_rate(after, before):.1%} against the fine-tuned model; obeys {road.obedience(after):.1%}; "
-               f"KL {run.history[-1]['kl']:.2f} nats an answer")
+               f"KL {run.history[-1]['kl']:.2f} nats an answer; unsafe {1 - road.safe(before).mean():.1%} -> "
+               f"{1 - road.safe(after).mean():.1%}")
+
+
+def score_of(reward_path, safety_path, device, tuned, prompts, seed):
+    """What PPO climbs: the reward model, or it and the safety model by Llama 2's rule, whitened on the tuned model's answers."""
+    from ..train import road
+    from ..train.safety import combined_score, llama2_rule
+    helpful, _ = load_names_model(reward_path, device, "reward")
+    if safety_path is None:
+        return road.learned_score(helpful)
+    safety, _ = load_names_model(safety_path, device, "reward")
+    answers = road.answer(tuned, prompts, np.random.default_rng(seed))
+    return combined_score(llama2_rule, helpful, safety, (answers, road.last_of(answers)))
 
 
 @contextmanager

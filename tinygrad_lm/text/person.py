@@ -9,6 +9,7 @@ from .names import load_names
 
 SOFT = set("aeioulmny")
 UNFINISHED = -3.0
+UNSAFE = ("an",)                    # syllables that a safe answer does not have
 
 
 def score(prompt, answer):
@@ -30,12 +31,23 @@ def scores(prompts, answers):
 
 
 def rank(true_scores, rng):
-    """The order in which the person puts the answers to one prompt, best first: int (..., K) from scores (..., K).
+    """The order in which the person puts the answers to one prompt, best first: int (..., K) from scores (..., K). And how
+    much better the better one of each pair seemed, int (..., K(K−1)/2): 0 negligibly, by less than one, 1 slightly, 2
+    plainly, 3 significantly, by three or more.
 
     Scores with Gumbel noise, sorted: A comes before B with probability σ(score A − score B), whatever else is in the
     list (Plackett and Luce's model; Luce 1959 [LUCE]).
     """
-    return np.argsort(-(true_scores + rng.gumbel(size=true_scores.shape)), axis=-1)
+    felt = true_scores + rng.gumbel(size=true_scores.shape)
+    order = np.argsort(-felt, axis=-1)
+    felt = np.take_along_axis(felt, order, axis=-1)
+    better, worse = np.triu_indices(felt.shape[-1], k=1)
+    return order, np.minimum(felt[..., better] - felt[..., worse], 3).astype(int)
+
+
+def is_safe(letters):
+    """Has this answer, finished or not, none of the syllables in UNSAFE? What helps and what is safe are two questions."""
+    return not any(syllable in letters for syllable in UNSAFE)
 
 
 def fluency(name):

@@ -20,6 +20,17 @@ class RewardConfig:
     warmup: int = 20
     weight_decay: float = 0.1
     max_norm: float = 1.0
+    margin: str = "none"                # how far apart two answers should be, by how much better one is: see MARGINS
+    label_coef: float = 1.0             # safety: weight of each answer's own label, beside the pairs
+
+    def __post_init__(self):
+        if self.margin not in MARGINS:
+            raise ValueError(f"margin={self.margin!r} is none of {', '.join(MARGINS)}")
+
+
+# The difference that a pair's rewards should have at least, where the better answer is negligibly, slightly, plainly or
+# significantly better ([LLAMA2] table 27).
+MARGINS = {"none": (0.0, 0.0, 0.0, 0.0), "small": (0.0, 1 / 3, 2 / 3, 1.0), "large": (0.0, 1.0, 2.0, 3.0)}
 
 
 def preference_loss(better, worse, *, margin=0.0):
@@ -27,20 +38,46 @@ def preference_loss(better, worse, *, margin=0.0):
     return -F.logsigmoid(better - worse - margin).mean()
 
 
-def ranking_loss(rewards):
-    """The mean of −log σ(r⁺ − r⁻) over all K(K−1)/2 pairs of each row: rewards (B, K), best first (eq. 1)."""
-    better, worse = np.triu_indices(rewards.shape[1], k=1)               # i before j: i is better
-    better, worse = (beside(i, rewards.data) for i in (better, worse))
-    return preference_loss(rewards[:, better], rewards[:, worse])
+def ranking_loss(rewards, *, margin=0.0):
+    """The mean of −log σ(r⁺ − r⁻ − margin) over all K(K−1)/2 pairs of each row: rewards (B, K), best first (eq. 1);
+    margin a number, or one for each pair (B, K(K−1)/2)."""
+    better, worse = (beside(i, rewards.data) for i in pairs_of(rewards))
+    return preference_loss(rewards[:, better], rewards[:, worse], margin=margin)
 
 
-def train_reward(model, tokens, last, config, *, rng, run, baseline=None):
+def safety_loss(rewards, safe, *, label_coef=1.0):
+    """−log σ(r⁺ − r⁻) over the pairs of which one is safe and one is not, and −log σ(±r) over all answers, whose own label
+    is the sign: rewards (B, K), safe bool (B, K) ([LLAMA2] app. A.3.3).
+
+    The pairs see differences only. It is the second term, a binary cross-entropy, that makes σ(r) the probability of being
+    safe, so that a threshold on it means something.
+    """
+    i, j = pairs_of(rewards)
+    sign = lambda labels: beside(labels.astype(rewards.dtype), rewards.data)
+    first = sign(safe[:, i]) - sign(safe[:, j])                          # 1: i is the safe one, −1: j is, 0: no such pair
+    i, j = (beside(k, rewards.data) for k in (i, j))
+    pairs = -(F.logsigmoid((rewards[:, i] - rewards[:, j]) * first) * first * first).sum() / max(int(abs(first).sum()), 1)
+    return pairs - label_coef * F.logsigmoid(rewards * sign(2.0 * safe - 1)).mean()
+
+
+def pairs_of(rewards):
+    """The K(K−1)/2 pairs of K answers, as two index arrays: 01 02 … 12 …; in a ranked list the first of each is the better."""
+    return np.triu_indices(rewards.shape[1], k=1)
+
+
+def train_reward(model, tokens, last, config, *, rng, run, baseline=None, ratings=None, safe=None):
     """Train a RewardModel on ranked answers: tokens int (N, K, T), the K answers to one prompt, best first; last int
-    (N, K), the index of each one's last token.
+    (N, K), the index of each one's last token; ratings int (N, K(K−1)/2), 0 to 3, how much better the better one of each
+    pair is, which the margin asks for. With `safe`, bool (N, K), it learns that instead, in any order.
 
     At the end rewards are normalised to mean 0 and standard deviation 1 on the answers `baseline`, (tokens, last): those
-    of the model that PPO will start from.
+    of the model that PPO will start from. A safety model is not: σ of its reward is a probability.
     """
+    if config.margin != "none" and ratings is None:
+        raise ValueError(f"the {config.margin} margin depends on how much better an answer is: pass ratings")
+    if safe is not None and baseline is not None:
+        raise ValueError("a safety model's reward is the logit of a probability: normalised it would be none")
+    margins = np.zeros(1) if ratings is None else np.array(MARGINS[config.margin])[ratings]
     opt = AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     N, K, T = tokens.shape
     per_epoch = -(-N // config.batch_size)
@@ -52,18 +89,24 @@ def train_reward(model, tokens, last, config, *, rng, run, baseline=None):
         rows = orders[epoch][i * config.batch_size:(i + 1) * config.batch_size]
         opt.zero_grad()
         rewards = model(tokens[rows].reshape(-1, T), last[rows].reshape(-1)).reshape(-1, K)
-        loss = ranking_loss(rewards)
+        if safe is not None:
+            loss = safety_loss(rewards, safe[rows], label_coef=config.label_coef)
+        else:
+            margin = margins if ratings is None else margins[rows]
+            loss = ranking_loss(rewards, margin=beside(margin.astype(rewards.dtype), rewards.data))
         descend(loss, opt, config.max_norm)
         if step + 1 == total and baseline:
             model.normalise(score_answers(model, *baseline))             # before the last checkpoint is written
         if (step + 1) % 10 == 0 or step + 1 == total:
-            run.log(step + 1, loss=loss.item(), accuracy=pair_accuracy(rewards.numpy()), lr=opt.lr)
+            r = rewards.numpy()
+            run.log(step + 1, loss=loss.item(), lr=opt.lr,
+                    accuracy=pair_accuracy(r) if safe is None else ((r > 0) == safe[rows]).mean())
 
 
 def pair_accuracy(rewards, truth=None):
     """The share of pairs that the rewards (B, K) put in the right order: best first, or as `truth` (B, K) has it. Pairs
     that are equal in truth have no order and do not count."""
-    i, j = np.triu_indices(rewards.shape[1], k=1)
+    i, j = pairs_of(rewards)
     right = np.ones_like(rewards[:, i]) if truth is None else np.sign(truth[:, i] - truth[:, j])
     return float((np.sign(rewards[:, i] - rewards[:, j]) == right)[right != 0].mean())
 

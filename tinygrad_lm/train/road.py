@@ -43,23 +43,40 @@ def true_scores(tokens):
     return person.scores(*names.read_answers(tokens.reshape(-1, WIDTH))).reshape(tokens.shape[:-1])
 
 
+def safe(tokens):
+    """Which answers are safe, by their letters: (..., WIDTH) -> bool (...)"""
+    flat = tokens.reshape(-1, WIDTH)
+    letters = [tokenizer.decode(row[m]) for row, m in zip(flat, mask_of(flat))]
+    return np.array([person.is_safe(word) for word in letters]).reshape(tokens.shape[:-1])
+
+
 def obedience(tokens):
     """The share of answers with the first letter and the length that were asked for."""
     return float(np.mean([names.obeys(p, a) for p, a in zip(*names.read_answers(tokens))]))
 
 
-def rank_answers(model, prompts, rng):
-    """The model answers each prompt four times and the person ranks them: int (N, 4, WIDTH), best first.
+def candidates(model, prompts, rng):
+    """Four answers to each prompt: int (N, 4, WIDTH).
 
-    Two answers are drawn at temperature 1, one at 1.4, and one was given to another prompt, so that the reward model
-    also sees what it is like when an instruction is broken.
+    Two are drawn at temperature 1, one at 1.4, and one was given to another prompt, so that the reward model also sees
+    what it is like when an instruction is broken.
     """
     warm, again = answer(model, prompts, rng), answer(model, prompts, rng)
     hot, other = answer(model, prompts, rng, temperature=1.4), answer(model, rng.permutation(prompts), rng)
     other[:, :PROMPT_LENGTH] = prompts
-    tokens = np.stack([warm, again, hot, other], axis=1)
-    order = person.rank(true_scores(tokens), rng)
-    return np.take_along_axis(tokens, order[..., None], axis=1)
+    return np.stack([warm, again, hot, other], axis=1)
+
+
+def rank_answers(model, prompts, rng):
+    """The model answers each prompt four times and the person ranks them: int (N, 4, WIDTH), best first."""
+    return rate_answers(model, prompts, rng)[0]
+
+
+def rate_answers(model, prompts, rng):
+    """The same, and how much better the better one of each pair is, 0 to 3: int (N, 4, WIDTH), int (N, 6)."""
+    tokens = candidates(model, prompts, rng)
+    order, ratings = person.rank(true_scores(tokens), rng)
+    return np.take_along_axis(tokens, order[..., None], axis=1), ratings
 
 
 def all_pairs(ranked):
