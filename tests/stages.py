@@ -10,6 +10,7 @@ from tinygrad_lm.text.char import CharTokenizer
 from tinygrad_lm.train.dpo import DPOConfig, dpo
 from tinygrad_lm.train.ppo import PPOConfig, ppo
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
+from tinygrad_lm.train.rejection import RejectionConfig, rejection_sampling
 from tinygrad_lm.train.reward import RewardConfig, train_reward
 from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.sft import SFTConfig, sft
@@ -53,6 +54,22 @@ def stage_ppo(rng, run):
         PPOConfig(iterations=STEPS, batch_size=8, epochs=2, minibatches=2, lr=1e-2, warmup=2, kl_target=0.1,
                   kl_horizon=50, max_new_tokens=T - P), rng=rng,
         run=run, end=TOKENIZER.end)
+    return m
+
+
+def stage_grpo(rng, run):
+    m = model()
+    ppo(m, None, deepcopy(m), lambda tokens, last: (tokens == 3).sum(-1) - 0.1 * last, TOKENS[:, 0, :P],
+        PPOConfig(iterations=STEPS, batch_size=8, group=4, epochs=2, lr=1e-2, warmup=2, advantage="grpo", kl="k3",
+                  kl_in="loss", max_new_tokens=T - P), rng=rng, run=run, end=TOKENIZER.end)
+    return m
+
+
+def stage_rejection(rng, run):
+    m = model()
+    rejection_sampling(m, lambda tokens, last: (tokens == 3).sum(-1) - 0.1 * last, TOKENS[:, 0, :P],
+                       RejectionConfig(rounds=STEPS, prompts=8, n=3, epochs=1, batch_size=4, lr=1e-2), rng=rng, run=run,
+                       end=TOKENIZER.end, max_new_tokens=T - P)
     return m
 
 

@@ -197,7 +197,7 @@ def test_an_interrupted_run_ends_the_same(tmp_path, monkeypatch, stage, error):
     step = AdamW.step
     draws = random.Random(stage)
     for _ in range(2):
-        left = draws.randint(1, STEPS // 2 * (8 if stage == "ppo" else 1))      # PPO updates eight times a step
+        left = draws.randint(1, STEPS // 2 * {"ppo": 8, "grpo": 2}.get(stage, 1))      # so many updates a step
 
         def crash(opt, **options):
             nonlocal left

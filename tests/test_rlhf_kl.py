@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm.train.ppo import kl_estimates
+from tinygrad_lm.train.kl import kl_estimates
 
 
 def two_policies(seed, distance=1.0, K=6):

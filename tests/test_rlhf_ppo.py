@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tinygrad_lm import Tensor, gradcheck, no_grad
+from tinygrad_lm.checkpoint import CheckpointError, load
 from tinygrad_lm.models import RewardModel
 from tinygrad_lm.text.batches import answer_mask, last_token
 from tinygrad_lm.train import ppo as loop, road
 from tinygrad_lm.train.logprobs import answer_logprobs, token_logprobs
-from tinygrad_lm.train.ppo import (Penalty, PPOConfig, explained_variance, gae, policy_loss, ppo, token_rewards, update_stats,
-                                   value_loss, whiten)
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.advantages import explained_variance, gae, group_normalised, leave_one_out, whiten
+from tinygrad_lm.train.kl import Penalty, kl_estimates, kl_loss, token_rewards
+from tinygrad_lm.train.ppo import PPOConfig, over_updates, policy_loss, ppo, update_stats, value_for, value_loss
+from tinygrad_lm.train.run import Run, Stopped
 
+from .stages import TOKENIZER
 from .test_gpt import V, logits, tiny
 
 P, END, MAX = 2, 1, 5
@@ -186,7 +189,12 @@ def test_padding_changes_nothing(seed, surplus, kind):
 
 
 def test_statistics():
-    stats = update_stats(np.array([[0.0, 0.3, -0.1, 9]]), np.array([[True, True, True, False]]), 0.2)
+    mask = np.array([[True, True, True, False]])
+    stats = update_stats(np.array([[0.0, 0.3, -0.1, 9]]), mask, 0.2)
+    assert stats["ratio_max"] == pytest.approx(np.exp(0.3)) and stats["ratio_min"] == pytest.approx(np.exp(-0.1))
+    both = over_updates([stats, update_stats(np.array([[0.0, 0.1, -0.5, 9]]), mask, 0.2)])
+    assert both["ratio_max"] == pytest.approx(np.exp(0.3)) and both["ratio_min"] == pytest.approx(np.exp(-0.5))
+    assert both["clip_fraction"] == pytest.approx(1 / 3) and both["approx_kl"] == pytest.approx((0.1 + 0.26) / 12)
     assert stats["approx_kl"] == pytest.approx(0.5 * (0.09 + 0.01) / 3) and stats["clip_fraction"] == pytest.approx(1 / 3)
     R = np.array([1.0, 2, 4])
     assert explained_variance(R, R) == 1 and explained_variance(np.full(3, 9.0), R) == pytest.approx(0)
@@ -203,18 +211,18 @@ def test_minibatches_without_answers_are_refused():
 class Loop:
     """A tiny PPO run that keeps what its pieces were given."""
 
-    def __init__(self, monkeypatch, *, dropout=0.3, seed=0, pad=0, prompts=None, **settings):
+    def __init__(self, monkeypatch, *, dropout=0.3, seed=0, pad=0, prompts=None, end=END, folder=None, **settings):
         self.config = replace(PPOConfig(), **dict(iterations=3, batch_size=16, epochs=2, lr=3e-3, max_new_tokens=MAX) | settings)
         self.policy = tiny(np.float32, seed=seed, dropout=dropout)
-        self.reference, self.value = deepcopy(self.policy), RewardModel(self.policy)
+        self.reference, self.value = deepcopy(self.policy), value_for(self.policy, self.config)
         self.calls = {}
         self.before = []                                                   # the policy that wrote each batch
-        for name in ("generate", "token_rewards", "gae", "policy_loss", "value_loss"):
+        for name in ("generate", "token_rewards", "gae", "leave_one_out", "group_normalised", "policy_loss", "value_loss", "kl_loss"):
             monkeypatch.setattr(loop, name, self.watched(name, getattr(loop, name)))
-        self.run = Run()
+        self.run = Run(folder, tokenizer=TOKENIZER)
         self.prompts = np.random.default_rng(0).integers(0, V, (9, P)) if prompts is None else prompts
         ppo(self.policy, self.value, self.reference, self.score, self.prompts, self.config, rng=np.random.default_rng(seed),
-            run=self.run, end=END, pad=pad)
+            run=self.run, end=end, pad=pad)
 
     def watched(self, name, f):
         def call(*args, **options):
@@ -247,7 +255,7 @@ def test_every_ratio_is_1_before_the_first_update(monkeypatch, temperature, mini
 def test_old_log_probabilities_are_the_samplers(monkeypatch, temperature):
     """Worked out here, without cache and from scratch: a ratio of 1 alone would not see a temperature that both forget."""
     watched = Loop(monkeypatch, temperature=temperature)
-    for (_, answers), policy, ((_, log_ratio, m, beta), _) in zip(watched.calls["generate"], watched.before,
+    for (_, answers), policy, ((_, log_ratio, m, beta, _), _) in zip(watched.calls["generate"], watched.before,
                                                                   watched.calls["token_rewards"]):
         def logp(model):
             z = logits(model.eval(), answers.tokens)[:, :-1].astype(np.float64) / temperature
@@ -383,3 +391,172 @@ def test_the_loop_pays_the_adapted_price(monkeypatch):
 def test_a_target_below_zero_is_refused():
     with pytest.raises(ValueError, match="kl_target=-1"):
         PPOConfig(kl_target=-1)
+
+
+# ---- every trick has its switch -------------------------------------------------------------------------------------
+
+@given(seeds, st.sampled_from([1, 2, 3]), st.floats(0, 2))
+def test_the_penalty_in_the_reward_is_the_estimator_asked_for(seed, k, beta):
+    m, log_ratio = drawn(seed, 1)
+    rewards = token_rewards(np.zeros(4), log_ratio, m, beta, f"k{k}")
+    np.testing.assert_allclose(rewards, -beta * kl_estimates(log_ratio)[k - 1] * m, atol=1e-12)
+
+
+@given(seeds, st.sampled_from([1, 2, 3]))
+def test_the_penalty_in_the_loss_is_a_loop_and_its_gradient_right(seed, k):
+    m, new, ref = drawn(seed, 2)
+    wanted = np.mean([kl_estimates(new[i] - ref[i])[k - 1] for i in zip(*np.nonzero(m))])
+    assert kl_loss(Tensor(new), ref, m, f"k{k}").item() == pytest.approx(wanted)
+    assert gradcheck(lambda new: kl_loss(new, ref, m, f"k{k}"), Tensor(new, True))
+    rubbish = np.where(m, ref, 1e3)                                       # padding has no say
+    a = Tensor(np.where(m, new, -1e3), True)
+    kl_loss(a, rubbish, m, f"k{k}").backward()
+    assert not a.grad[~m].any() and np.isfinite(a.grad).all()
+
+
+@given(seeds)
+def test_infinity_switches_the_clips_off(seed):
+    m, new, old, A = drawn(seed, 3)
+    ratio, x = np.exp(new - old), Tensor(new, True)
+    loss = policy_loss(x, old, A, m, np.inf)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(A * ratio)[m].mean())
+    np.testing.assert_allclose(x.grad, -A * ratio * m / m.sum(), atol=1e-12)
+    assert value_loss(Tensor(new), old, A, m, np.inf).item() == pytest.approx(0.5 * ((new - A)[m] ** 2).mean())
+
+
+def test_a_penalty_in_the_loss_holds_the_policy_and_is_not_paid_twice(monkeypatch):
+    def kl_after(beta, kl="k2"):
+        with monkeypatch.context() as m:
+            watched = Loop(m, iterations=12, kl_coef=beta, kl_in="loss", kl=kl, lr=1e-2)
+        assert all(args[3] == 0 for args, _ in watched.calls["token_rewards"])
+        for (new, ref, rows_m, kind), _ in watched.calls["kl_loss"][:1]:  # on the batch's first update π is π_ref
+            assert kind == kl and abs((new.data - ref) * rows_m).max() < 1e-4
+        return watched.run.history[-1]["kl"]
+    free = kl_after(0.0)
+    assert kl_after(3.0) < 0.3 * free and kl_after(3.0, "k3") < 0.3 * free
+
+
+@pytest.mark.parametrize("advantage, compare", [("rloo", leave_one_out), ("grpo", group_normalised)])
+def test_a_group_instead_of_a_value_model(monkeypatch, advantage, compare):
+    """Each prompt is answered four times; an answer's tokens share its advantage; what it pays for KL is part of it."""
+    watched = Loop(monkeypatch, advantage=advantage, group=4, whiten_advantages=False, lr=1e-2)
+    assert watched.value is None and "gae" not in watched.calls and "value_loss" not in watched.calls
+    for (_, answers), (_, rewards), ((sums, group), A) in zip(watched.calls["generate"], watched.calls["token_rewards"],
+                                                              watched.calls[compare.__name__]):
+        prompts = answers.tokens[:, :P].reshape(4, 4, P)
+        assert (prompts == prompts[:, :1]).all() and group == 4
+        np.testing.assert_array_equal(sums, rewards.sum(-1))
+    (_, _, learned, rows_m, _), _ = watched.calls["policy_loss"][0]
+    m, A = watched.calls["token_rewards"][0][0][2], watched.calls[compare.__name__][0][1]
+    np.testing.assert_allclose(np.sort(learned[rows_m]), np.sort((A[:, None] * m)[m]), atol=1e-6)
+    assert "explained_variance" not in watched.run.history[0]
+
+
+def test_the_value_on_the_policys_own_trunk(monkeypatch):
+    """Every ratio is 1 at first; without a weight its loss leaves the policy as a separate model would; with one, it does not."""
+    def trained(**settings):
+        with monkeypatch.context() as m:
+            watched = Loop(m, **dict(iterations=1, lr=1e-2, warmup=0) | settings)
+        new, old, _, m, _ = watched.calls["policy_loss"][0][0]
+        assert abs(np.exp(new.data - old) - 1)[m].max() < 1e-4
+        return watched, watched.policy.state_dict()
+    (_, apart), (unheard, free), (heard, bound) = (trained(), trained(shared=True, value_coef=0.0),
+                                                      trained(shared=True, value_coef=10.0))
+    for name, a in apart.items():
+        np.testing.assert_allclose(free[name], a, atol=1e-6, err_msg=name)
+    assert any(abs(bound[name] - a).max() > 1e-5 for name, a in free.items())
+    assert heard.value.weight.data.any() and not unheard.value.weight.data.any()
+    with monkeypatch.context() as m:
+        assert Loop(m, iterations=30, shared=True, lr=1e-2, value_coef=1.0).run.history[-1]["explained_variance"] > 0.1
+
+
+def test_whitening_can_be_switched(monkeypatch):
+    def learned_from(**settings):
+        with monkeypatch.context() as m:
+            watched = Loop(m, iterations=1, epochs=1, **settings)
+        (_, _, A, rows_m, _), _ = watched.calls["policy_loss"][0]
+        (given, _, m, *_), (raw, _) = watched.calls["gae"][0]
+        return A[rows_m], raw[m], given[m], watched.calls["token_rewards"][0][1][m]
+    A, raw, given, rewards = learned_from(whiten_advantages=False, lr=0.0)
+    np.testing.assert_array_equal(np.sort(A), np.sort(raw))
+    np.testing.assert_array_equal(given, rewards)
+    _, _, given, rewards = learned_from(whiten_rewards=True, lr=0.0)
+    assert given.std() == pytest.approx(1, abs=1e-4) != rewards.std() and given.mean() == pytest.approx(rewards.mean(), abs=1e-5)
+
+
+def test_what_is_logged_each_iteration(monkeypatch):
+    for h in Loop(monkeypatch).run.history:
+        assert {"reward", "kl", "beta", "entropy", "ended", "length", "lr", "approx_kl", "clip_fraction", "ratio_min",
+                "ratio_max", "explained_variance"} <= h.keys()
+        assert 0 < h["ratio_min"] < 1 < h["ratio_max"]
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"advantage": "rloo"}, "group is at least 2, not 1"), ({"group": 3}, "128 answers cannot hold 3 to each prompt"),
+    ({"kl": "k4"}, "kl is one of k1, k2, k3, not 'k4'"), ({"kl_in": "both"}, "kl_in is one of reward, loss"),
+    ({"advantage": "grpo", "group": 4, "shared": True}, "no value model"), ({"group": 0}, "cannot hold 0")])
+def test_settings_that_fit_no_loop_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**settings)
+
+
+def test_a_value_of_another_kind_is_refused():
+    policy = tiny(np.float32)
+    for settings, value in (({"shared": True}, RewardModel(policy)), ({"advantage": "rloo", "group": 2}, RewardModel(policy)), ({}, None)):
+        with pytest.raises(ValueError, match=r"value_for\(policy, config\) makes it"):
+            ppo(policy, value, deepcopy(policy), Loop.score, np.zeros((1, P), int), PPOConfig(max_new_tokens=MAX, **settings),
+                rng=np.random.default_rng(0), run=Run(), end=END)
+
+
+# ---- what goes wrong ------------------------------------------------------------------------------------------------
+
+def test_a_kl_that_explodes_stops_the_run(monkeypatch, tmp_path):
+    """It says so; policy and checkpoint are those that the last batch below the limit was written with; no resuming."""
+    kept = []
+
+    def watched_stop(run, step, why):
+        kept.append(deepcopy(run._objects["model"]))
+        return stop(run, step, why)
+    stop = Run.stop
+    monkeypatch.setattr(Run, "stop", watched_stop)
+    loops, init = [], Loop.watched
+    monkeypatch.setattr(Loop, "watched", lambda self, *a: loops.append(self) or init(self, *a))
+    with pytest.raises(Stopped, match=r"the KL to the reference has risen to .* above kl_stop=2: lower the learning rate \(0.5\)"):
+        Loop(monkeypatch, iterations=30, lr=0.5, warmup=0, kl_coef=0.0, kl_stop=2.0, folder=tmp_path)
+    tensors, meta = load(tmp_path / "checkpoint.safetensors")
+    assert "above kl_stop=2" in meta["stopped"] and meta["history"][-1]["kl"] <= 2 and meta["step"] == len(meta["history"])
+    last_good = loops[0].before[-2].state_dict()                         # the writer of the batch before the one that exploded
+    for name, a in loops[0].policy.state_dict().items():
+        np.testing.assert_array_equal(a, last_good[name])
+        np.testing.assert_array_equal(tensors[f"model/{name}"], a)
+    assert any((a != loops[0].before[-1].state_dict()[name]).any() for name, a in last_good.items())
+    with pytest.raises(CheckpointError, match="what was left when the KL to the reference has risen"):
+        for _ in Run(tmp_path, tokenizer=TOKENIZER, resume=True).steps(30, model=loops[0].policy):
+            pass
+
+
+def test_a_kl_that_is_no_number_stops_the_run(monkeypatch):
+    monkeypatch.setattr(loop, "token_logprobs", lambda *a, **k: Tensor(np.nan * token_logprobs(*a, **k).data))
+    with pytest.raises(Stopped, match="risen to nan"):
+        Loop(monkeypatch)
+
+
+@pytest.mark.parametrize("length", [4, 8])
+def test_a_prompt_as_long_as_the_context_is_refused(length):
+    policy = tiny(np.float32, block_size=8)
+    with pytest.raises(ValueError, match=f"a prompt of {length} tokens with an answer of up to 6 needs a context of {length + 5}, and "
+                                         "the policy's is 8"):
+        ppo(policy, RewardModel(policy), deepcopy(policy), Loop.score, np.zeros((3, length), int), PPOConfig(max_new_tokens=6),
+            rng=np.random.default_rng(0), run=Run(), end=END)
+
+
+@pytest.mark.parametrize("settings", [{}, {"whiten_rewards": True}, {"advantage": "rloo", "group": 4},
+                                      {"advantage": "grpo", "group": 4, "kl_in": "loss", "kl": "k3"}, {"shared": True}])
+def test_answers_that_never_end_and_all_get_the_same(monkeypatch, settings):
+    """No end token is ever written: −1 for all. Nothing blows up; a group of equals teaches nothing at all."""
+    watched = Loop(monkeypatch, end=99, kl_coef=0.0, iterations=4, **settings)
+    h = watched.run.history
+    assert all(x["ended"] == 0 and x["reward"] == -1 and x["length"] == MAX and np.isfinite([*x.values()]).all() for x in h)
+    moved = max(abs(a - b).max() for a, b in zip(watched.policy.state_dict().values(), watched.reference.state_dict().values()))
+    assert moved == 0 if "group" in settings else moved < 0.2

@@ -6,6 +6,7 @@ import click
 
 from .. import mpi
 from ..checkpoint import CheckpointError
+from ..train.run import Stopped
 from .counting import correct, ngram, rank
 from .data import data
 from .measure import bench, evaluate, size
@@ -57,7 +58,7 @@ def main():
         leave(shown.getvalue().rstrip(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         leave("\nstopped; what was saved last is kept: the same command with --resume goes on from there", 130)
-    except (CheckpointError, mpi.MPIError, ValueError, IndexError, FloatingPointError, MemoryError) as error:
+    except (CheckpointError, Stopped, mpi.MPIError, ValueError, IndexError, FloatingPointError, MemoryError) as error:
         leave(f"error: {error}", 1)
 
 

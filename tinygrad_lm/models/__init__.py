@@ -5,8 +5,8 @@ from .gguf import from_gguf
 from .neural import FeedForward, FeedForwardConfig
 from .ngram import NGram
 from .pretrained import from_pretrained, save_pretrained
-from .reward import RewardModel
+from .reward import RewardModel, ValueHead
 from .transformer import GPT, GPTConfig
 
-__all__ = ["BERT", "FeedForward", "FeedForwardConfig", "GPT", "GPTConfig", "NGram", "RewardModel", "from_gguf",
-           "from_pretrained", "save_pretrained"]
+__all__ = ["BERT", "FeedForward", "FeedForwardConfig", "GPT", "GPTConfig", "NGram", "RewardModel", "ValueHead",
+           "from_gguf", "from_pretrained", "save_pretrained"]

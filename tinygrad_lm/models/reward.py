@@ -51,3 +51,16 @@ class RewardModel(Module):
             raise ValueError(f"these {len(rewards)} rewards are all {rewards[0]:g}: without a spread nothing can be normalised")
         self.mean.data[...] += self.std.data * float(rewards.mean())
         self.std.data[...] *= float(rewards.std())
+
+
+class ValueHead(Module):
+    """A scalar head that reads a policy's own last hidden states: one trunk for both saves a second model's work, and
+    the value's gradient reaches the policy. It starts at zero."""
+
+    def __init__(self, gpt):
+        self.weight = Parameter(np.zeros((1, gpt.config.n_embd), FLOAT), device=gpt.device)
+        self.bias = Parameter(np.zeros(1, FLOAT), device=gpt.device)
+
+    def forward(self, h):
+        """(B, T, C) -> Tensor (B, T)"""
+        return F.linear(h, self.weight, self.bias).reshape(*h.shape[:2])

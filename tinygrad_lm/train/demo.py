@@ -15,7 +15,7 @@ from . import road
 from .best_of_n import best_of_n, best_of_n_kl
 from .dpo import DPOConfig, dpo
 from .logprobs import answer_logprobs
-from .ppo import PPOConfig, ppo
+from .ppo import PPOConfig, ppo, value_for
 from .pretrain import PretrainConfig, bits, pretrain
 from .reward import RewardConfig, pair_accuracy, train_reward
 from .run import Run, make_folder
@@ -153,7 +153,7 @@ def with_ppo(demo, tuned, reward, baseline, ranked, say):
     free = replace(c.ppo, kl_coef=0.0, lr=3 * c.ppo.lr)             # and bolder: it goes further in the same time
     for stage, config in (("ppo", c.ppo), ("ppo-no-kl", free)):
         began, run, policy = perf_counter(), demo.run(stage, config), deepcopy(tuned)
-        ppo(policy, RewardModel(tuned), tuned, score, demo.prompts, config, rng=demo.rng(stage), run=run,
+        ppo(policy, value_for(policy, config), tuned, score, demo.prompts, config, rng=demo.rng(stage), run=run,
             end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
         demo.finish(stage, run, began)
         row = judge_policy(demo, "PPO" if config.kl_coef else "PPO, no KL penalty", policy, tuned, score, baseline)

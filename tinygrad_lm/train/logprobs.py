@@ -9,7 +9,11 @@ def token_logprobs(model, tokens, mask, *, temperature=1.0):
 
     Column t is about token t + 1. `temperature` must be the one that the tokens were drawn with.
     """
-    logits = model(tokens[:, :-1])                                        # (B, T − 1, V)
+    return logprobs_of(model(tokens[:, :-1]), tokens, mask, temperature=temperature)
+
+
+def logprobs_of(logits, tokens, mask, *, temperature=1.0):
+    """The same from the scores of what comes after tokens[:, :-1]: Tensor (B, T − 1, V) -> Tensor (B, T − 1)"""
     targets = np.where(mask[:, 1:], tokens[:, 1:], -100)
     return -F.cross_entropy(logits * (1 / temperature) if temperature != 1 else logits, targets, reduction="none")
 

@@ -1,32 +1,47 @@
 """Stage three, second half: proximal policy optimization against the learned reward, held close to the fine-tuned model
 by a KL penalty (Schulman et al. 2017 [PPO]; Ziegler et al. 2019 [LMHF]; Ouyang et al. 2022 [INSTRUCT], eq. 2)."""
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import numpy as np
 
 from .. import functional as F
 from ..backend import beside
 from ..generate import generate
+from ..models.reward import RewardModel, ValueHead
 from ..optim import AdamW
 from ..modes import no_grad
 from ..text.batches import answer_mask, last_token
-from .logprobs import token_logprobs
+from .advantages import explained_variance, gae, group_normalised, leave_one_out, whiten
+from .kl import Penalty, kl_loss, token_rewards
+from .logprobs import logprobs_of, token_logprobs
 from .step import descend
 
 
 @dataclass(frozen=True)
 class PPOConfig:
+    """Every trick has its switch; infinity switches off what has a size (clip, value_clip, max_norm, kl_stop)."""
     iterations: int = 80
     batch_size: int = 128               # answers an iteration
+    group: int = 1                      # answers to each prompt of a batch
     epochs: int = 4                     # times that each batch is learned from
     minibatches: int = 1                # parts that a batch is cut into in each epoch
     lr: float = 1e-3                    # falls to 0 in a straight line, after `warmup` iterations
     warmup: int = 10
-    kl_coef: float = 0.16               # β, at the start
+    adam_eps: float = 1e-5
+    kl_coef: float = 0.16               # β, at the start; 0: no penalty
+    kl: Literal["k1", "k2", "k3"] = "k1"            # the estimator that is the penalty
+    kl_in: Literal["reward", "loss"] = "reward"     # a number that weighs ∇ log π, or differentiated itself
     kl_target: float = 0.0              # KL, in nats an answer, that β is adapted to hold; 0: β stays as it is
     kl_horizon: int = 10000             # answers over which β adapts: fewer, the sooner
+    kl_stop: float = 100.0              # KL, in nats an answer, at which the run gives up
+    advantage: Literal["gae", "rloo", "grpo"] = "gae"   # against a value model, or against the group: see advantages.py
     gamma: float = 1.0
     lam: float = 0.95
+    shared: bool = False                # is the value a head on the policy's own trunk?
+    value_coef: float = 0.1             # of the value loss, where the trunk is shared
+    whiten_rewards: bool = False
+    whiten_advantages: bool = True
     clip: float = 0.2
     value_clip: float = 0.2
     temperature: float = 1.0
@@ -35,30 +50,55 @@ class PPOConfig:
     max_new_tokens: int = 12
 
     def __post_init__(self):
+        for f in fields(self):
+            if get_args(f.type) and getattr(self, f.name) not in get_args(f.type):
+                raise ValueError(f"{f.name} is one of {', '.join(get_args(f.type))}, not {getattr(self, f.name)!r}")
         if not 1 <= self.minibatches <= self.batch_size:
             raise ValueError(f"a batch of {self.batch_size} answers cannot be cut into {self.minibatches} minibatches")
+        if self.group < 1 or self.batch_size % self.group:
+            raise ValueError(f"a batch of {self.batch_size} answers cannot hold {self.group} to each prompt: make batch_size "
+                             "a multiple of group")
+        if self.advantage != "gae" and self.group < 2:
+            raise ValueError(f"advantage={self.advantage} compares answers to the same prompt: group is at least 2, not "
+                             f"{self.group}")
+        if self.shared and self.advantage != "gae":
+            raise ValueError(f"advantage={self.advantage} has no value model that could share the policy's trunk")
         if self.kl_target < 0 or self.kl_horizon < 1:
             raise ValueError(f"kl_target={self.kl_target} is 0 or a KL above it, kl_horizon={self.kl_horizon} at least 1")
 
 
+def value_for(policy, config):
+    """What expects rewards for this policy, knowing nothing yet: a model of its own, a head on the policy's trunk, or none
+    where answers are compared with one another."""
+    if config.advantage != "gae":
+        return None
+    return ValueHead(policy) if config.shared else RewardModel(policy)
+
+
 def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=0, watch=None):
-    """Train `policy` (a GPT) and `value` (a RewardModel whose head starts at zero) in place.
+    """Train `policy` (a GPT) and `value` (see `value_for`) in place.
 
     `reference` is the frozen GPT that the policy started from; `score(tokens, last)` gives each answer's reward (B,);
     prompts int (N, P) are drawn from at random; `end` ends an answer (None: every answer has max_new_tokens).
-    `watch(tokens)` may return more numbers to log: they are never learned from.
+    `watch(tokens)` may return more numbers to log: they are never learned from. Where the KL rises above `kl_stop` the
+    policy goes back to what it last was below, and run.stop raises Stopped.
     """
     c, P = config, prompts.shape[1]
-    for model in (policy, value, reference):
+    check_fit(policy, value, P, c)
+    for model in (policy, reference, *([value] if value else [])):
         model.eval()                                            # no dropout: a ratio compares two passes of one model
-    opt = AdamW(policy.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
-    value_opt = AdamW(value.parameters(), lr=c.lr, eps=1e-5, weight_decay=0.0)
-    beta = Penalty(c.kl_coef)
-    for it in run.steps(c.iterations, model=policy, value=value, opt=opt, value_opt=value_opt, beta=beta, rng=rng):
-        opt.lr = value_opt.lr = c.lr * min((it + 1) / max(c.warmup, 1), 1.0) * (1 - it / c.iterations)
+    adam = lambda parameters: AdamW(parameters, lr=c.lr, eps=c.adam_eps, weight_decay=0.0)
+    opt = adam([*policy.parameters(), *(value.parameters() if c.shared else [])])
+    value_opt = adam(value.parameters()) if isinstance(value, RewardModel) else None
+    beta, good = Penalty(c.kl_coef), copy_of(policy)
+    saved = {"value": value, "opt": opt, "value_opt": value_opt, "beta": beta, "rng": rng}
+    for it in run.steps(c.iterations, model=policy, **{k: x for k, x in saved.items() if x is not None}):
+        lr = c.lr * min((it + 1) / max(c.warmup, 1), 1.0) * (1 - it / c.iterations)
+        for o in filter(None, (opt, value_opt)):
+            o.lr = lr
 
         # write: an answer to each prompt, and what everyone thinks of it
-        batch = prompts[rng.integers(len(prompts), size=c.batch_size)]
+        batch = prompts[rng.integers(len(prompts), size=c.batch_size // c.group)].repeat(c.group, axis=0)
         answers = generate(policy, batch, c.max_new_tokens, rng=rng, temperature=c.temperature, end=end, pad=pad)
         tokens, mask = answers.tokens, answer_mask(answers.tokens, P, end)          # (B, T)
         m = mask[:, 1:]                                                             # (B, T−1): about token t + 1
@@ -66,80 +106,77 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         old[:, P - 1:] = answers.logprobs                                           # as recorded while sampling
         with no_grad():
             ref = token_logprobs(reference, tokens, mask, temperature=c.temperature).numpy()
-            old_values = value.values(tokens[:, :-1]).numpy() * m                   # (B, T−1): before token t + 1
+            old_values = values_of(policy, value, tokens).numpy() * m if value else None      # before token t + 1
+        kl = float(((old - ref) * m).sum(-1).mean())                                # nats an answer
+        if not kl <= c.kl_stop:                                                     # nor where it is no number
+            policy.load_state_dict(good)
+            run.stop(it, f"the KL to the reference has risen to {kl:.4g} nats an answer at iteration {it + 1}, above "
+                         f"kl_stop={c.kl_stop:g}: lower the learning rate ({c.lr:g}) or raise kl_coef ({c.kl_coef:g})")
+        good = copy_of(policy)
         scores = np.asarray(score(tokens, last_token(mask)))                        # (B,)
         if end is not None:
             scores = np.where(answers.ended, scores, c.no_end_reward)
 
         # judge: reward, less the price of leaving the reference, becomes an advantage for each token
-        rewards = token_rewards(scores, old - ref, m, float(beta.value))
-        advantages, returns = gae(rewards, old_values, m, c.gamma, c.lam)
-        advantages = whiten(advantages, m)
+        price = float(beta.value)
+        rewards = token_rewards(scores, old - ref, m, price if c.kl_in == "reward" else 0.0, c.kl)
+        if c.whiten_rewards:
+            rewards = whiten(rewards, m, shift_mean=False)
+        if c.advantage == "gae":
+            advantages, returns = gae(rewards, old_values, m, c.gamma, c.lam)
+        else:
+            compare = leave_one_out if c.advantage == "rloo" else group_normalised
+            advantages = compare(rewards.sum(-1), c.group)[:, None] * m             # the same for every token of an answer
+        if c.whiten_advantages:
+            advantages = whiten(advantages, m)
 
         # learn: several passes over the batch, each kept near the policy that wrote it
         stats = []
         for _ in range(c.epochs):
             for rows in np.array_split(rng.permutation(c.batch_size), c.minibatches):
-                new = token_logprobs(policy, tokens[rows], mask[rows], temperature=c.temperature)
+                h = policy.hidden(tokens[rows][:, :-1])                             # (b, T−1, C)
+                new = logprobs_of(policy.scores(h), tokens[rows], mask[rows], temperature=c.temperature)
                 here = lambda x: beside(x[rows], new.data)                          # of these rows, where the models are
+                loss = policy_loss(new, here(old), here(advantages), here(m), c.clip)
+                if c.kl_in == "loss":
+                    loss = loss + price * kl_loss(new, here(ref), here(m), c.kl)
+                if c.shared:
+                    loss = loss + c.value_coef * value_loss(value(h), here(old_values), here(returns), here(m), c.value_clip)
                 opt.zero_grad()
-                descend(policy_loss(new, here(old), here(advantages), here(m), c.clip), opt, c.max_norm)
-                v = value.values(tokens[rows][:, :-1])
-                value_opt.zero_grad()
-                descend(value_loss(v, here(old_values), here(returns), here(m), c.value_clip), value_opt, c.max_norm)
+                descend(loss, opt, c.max_norm)
+                if value_opt:
+                    v = value.values(tokens[rows][:, :-1])
+                    value_opt.zero_grad()
+                    descend(value_loss(v, here(old_values), here(returns), here(m), c.value_clip), value_opt, c.max_norm)
                 stats.append(update_stats(new.numpy() - old[rows], m[rows], c.clip))
-        kl = ((old - ref) * m).sum(-1).mean()
-        run.log(it + 1, reward=scores.mean(), kl=kl, beta=beta.value,
-                entropy=-(old * m).sum() / m.sum(), ended=answers.ended.mean() if end is not None else 1.0,
-                explained_variance=explained_variance(old_values[m], returns[m]), length=m.sum(-1).mean(), lr=opt.lr,
-                **{k: np.mean([s[k] for s in stats]) for k in stats[0]}, **(watch(tokens) if watch else {}))
+        run.log(it + 1, reward=scores.mean(), kl=kl, beta=price, entropy=-(old * m).sum() / m.sum(),
+                ended=answers.ended.mean() if end is not None else 1.0, length=m.sum(-1).mean(), lr=lr, **over_updates(stats),
+                **({"explained_variance": explained_variance(old_values[m], returns[m])} if value else {}),
+                **(watch(tokens) if watch else {}))
         if c.kl_target:
             beta.adapt(kl, c.kl_target, c.batch_size / c.kl_horizon)
 
 
-class Penalty:
-    """β, the price of leaving the reference; checkpoints keep it, since it may change."""
-
-    def __init__(self, value):
-        self.value = np.array(float(value))
-
-    def adapt(self, kl, target, pace):
-        """β ← β (1 + clip(KL/target − 1, −0.2, 0.2) · pace): dearer above the target, cheaper below ([LMHF] sec. 2.2)"""
-        self.value *= 1 + np.clip(kl / target - 1, -0.2, 0.2) * pace
-
-    def state_dict(self):
-        return {"value": self.value}
-
-    def load_state_dict(self, state):
-        self.value[...] = state["value"]
+def check_fit(policy, value, P, c):
+    """Refuse what could not be learned from, before anything is written."""
+    needed, block = P + c.max_new_tokens - 1, policy.config.block_size
+    if needed > block:
+        raise ValueError(f"a prompt of {P} tokens with an answer of up to {c.max_new_tokens} needs a context of {needed}, and "
+                         f"the policy's is {block}: shorten the prompts or lower max_new_tokens")
+    wanted = {"gae": ValueHead if c.shared else RewardModel}.get(c.advantage, type(None))
+    if not isinstance(value, wanted):
+        raise ValueError(f"advantage={c.advantage} with shared={c.shared} takes {wanted.__name__} as its value, not "
+                         f"{type(value).__name__}: value_for(policy, config) makes it")
 
 
-def token_rewards(scores, log_ratio, m, kl_coef):
-    """−β (log π − log π_ref) on every answer token, and the score on the last one ([LMHF] eq. 2). (B, T)
-
-    The penalty is this plain log ratio ("k1"): other estimators of the same KL have another gradient.
-    """
-    rewards = -kl_coef * log_ratio * m
-    rewards[np.arange(len(m)), last_token(m)] += scores
-    return rewards
+def copy_of(model):
+    return {name: a.copy() for name, a in model.state_dict().items()}
 
 
-def gae(rewards, values, m, gamma, lam):
-    """Generalised advantage estimation, δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + … with δₜ = rₜ + γ Vₜ₊₁ − Vₜ, over answer tokens;
-    what lies outside the mask is worth 0 (Schulman et al. 2016 [GAE] eq. 16). Returns (advantages, returns), (B, T)."""
-    advantages = np.zeros_like(rewards)
-    following = next_value = np.zeros(len(rewards), rewards.dtype)
-    for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + gamma * next_value - values[:, t]
-        following = (delta + gamma * lam * following) * m[:, t]
-        advantages[:, t], next_value = following, values[:, t] * m[:, t]
-    return advantages, advantages + values * m
-
-
-def whiten(x, m):
-    """Mean 0 and standard deviation 1 over the mask, 0 outside; numbers that are all equal become 0."""
-    mean, std = float(x[m].mean(dtype=np.float64)), float(x[m].std(dtype=np.float64))     # exact where all are equal
-    return (x - mean) / (std + 1e-8) * m
+def values_of(policy, value, tokens):
+    """What the text before each token is worth, Tensor (B, T − 1): a model's word, or a head's on the policy's trunk."""
+    idx = tokens[:, :-1]
+    return value(policy.hidden(idx)) if isinstance(value, ValueHead) else value.values(idx)
 
 
 def policy_loss(new, old, advantages, m, clip):
@@ -159,16 +196,12 @@ def value_loss(v, old, returns, m, clip):
 def update_stats(log_ratio, m, clip):
     """How far this update has left the policy that wrote the answers."""
     r = log_ratio[m]
-    return {"approx_kl": 0.5 * (r * r).mean(), "clip_fraction": (abs(np.exp(r) - 1) > clip).mean()}
+    ratio = np.exp(r)
+    return {"approx_kl": 0.5 * (r * r).mean(), "clip_fraction": (abs(ratio - 1) > clip).mean(),
+            "ratio_min": ratio.min(), "ratio_max": ratio.max()}
 
 
-def explained_variance(values, returns):
-    """1 − var(R − V) / var R: 1 is a perfect value model, 0 one that knows only the mean, below 0 a harmful one."""
-    spread = returns.var()
-    return 1 - (returns - values).var() / spread if spread > 0 else 0.0
-
-
-def kl_estimates(log_ratio):
-    """Three estimators of KL(π‖π_ref) from samples of π, with log_ratio = log π − log π_ref: (k1, k2, k3), each an array
-    of the same shape (Schulman 2020 [KL]). k1 and k3 are unbiased, k3 is never negative."""
-    return log_ratio, 0.5 * log_ratio ** 2, np.expm1(-log_ratio) + log_ratio
+def over_updates(stats):
+    """One iteration's statistics from those of its updates: the mean, and of extremes the extreme."""
+    summary = {"ratio_min": np.min, "ratio_max": np.max}
+    return {k: summary.get(k, np.mean)([s[k] for s in stats]) for k in stats[0]}

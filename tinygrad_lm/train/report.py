@@ -72,17 +72,22 @@ def training_figure(histories):
 
 def ppo_figure(history):
     """What PPO logs an iteration, with the true reward that it never sees beside the learned one that it climbs."""
-    figure, axes = panels(2, 3)
+    figure, axes = panels(2, 4)
     line(axes[0], history, "reward", "learned (seen)", color=BLUE)
     line(axes[0], history, "true_reward", "true (hidden)", color=ORANGE)
     axes[0].set(title="Reward")
     axes[0].legend()
     for ax, (key, title) in zip(axes[1:], [
             ("kl", "KL to the fine-tuned model (nats an answer)"), ("entropy", "Surprise of its own tokens (nats)"),
-            ("clip_fraction", "Share of ratios that are clipped"), ("explained_variance", "Value model: explained variance"),
-            ("obey", "Share of answers that obey")]):
-        line(ax, history, key, color=BLUE)
+            ("clip_fraction", "Share of ratios that are clipped"), ("approx_kl", "How far an update leaves its batch (nats)"),
+            ("explained_variance", "Value model: explained variance"), ("obey", "Share of answers that obey")]):
+        if any(key in h for h in history):
+            line(ax, history, key, color=BLUE)
         ax.set(title=title)
+    line(axes[7], history, "ratio_max", "largest", color=BLUE)
+    line(axes[7], history, "ratio_min", "smallest", color=ORANGE)
+    axes[7].set(title="Ratios π / π_old at the extremes", yscale="log")
+    axes[7].legend()
     for ax in axes:
         ax.set_xlabel("iteration")
     return figure

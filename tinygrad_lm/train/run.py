@@ -9,6 +9,10 @@ from ..checkpoint import CheckpointError, load, one_line, pack, save, unpack
 from ..models.saved import checkpoint_in, describe
 
 
+class Stopped(Exception):
+    """A stage has ended itself before its time; the message says why, and the run's checkpoint holds the last good model."""
+
+
 class Run:
     """One stage of training. `folder=None` keeps nothing on disk; `show` draws a progress bar.
 
@@ -31,6 +35,7 @@ class Run:
     def steps(self, total, *, model, **others):
         objects = {"model": model} | others
         start = self._restore(objects, total) if self.resume and self.path else 0
+        self._objects, self._total = objects, total
         with _bar(self.stage, total, start, self.show) as self._advance:
             for step in range(start, total):
                 yield step
@@ -42,10 +47,16 @@ class Run:
         """Remember these numbers for this step; the bar shows the latest."""
         self.history.append({"step": step} | {k: float(v) for k, v in numbers.items()})
 
-    def _save(self, objects, step, total):
+    def stop(self, step, why):
+        """Save the objects as the stage has left them and raise Stopped: they are the last good ones of a run gone wrong."""
+        if self.path and self.first:
+            self._save(self._objects, step, self._total, stopped=why)
+        raise Stopped(why + (f"; the last good model is in {self.path}" if self.path else ""))
+
+    def _save(self, objects, step, total, **more):
         tensors, generators = pack(objects)
         meta = self.meta | describe(objects["model"], self.tokenizer) | {
-            "step": step, "total": total, "history": self.history, "generators": generators}
+            "step": step, "total": total, "history": self.history, "generators": generators} | more
         save(self.path, tensors, meta)
 
     def _restore(self, objects, total):
@@ -57,6 +68,9 @@ class Run:
             if meta.get(key) != value:
                 raise CheckpointError(f"{self.path} was made with {key} {meta.get(key)!r}, and this run has {value!r}: "
                                       "resume with the same settings, or begin in a new folder")
+        if "stopped" in meta:
+            raise CheckpointError(f"{self.path} is what was left when {meta['stopped']}; begin with other settings in a new "
+                                  "folder")
         try:
             self._compare(meta, objects["model"])
             unpack(objects, tensors, meta["generators"])
