@@ -64,7 +64,7 @@ def llama_decoder(model):
     c, tokens = model.config, model.wte.weight.data
     blocks = [(linear(b.attn.qkv, b.ln1), linear(b.attn.proj), linear((b.mlp.gate, b.mlp.fc), b.ln2), linear(b.mlp.proj))
               for b in model.blocks]
-    g, eps, head = model.ln_f.weight.data, model.ln_f.eps, raw((model.head or model.wte).weight)
+    g, eps, head = model.ln_f.weight.data, model.ln_f.eps, model.wte.weight.data if model.head is None else model.head.whole()
 
     def read(token, cache):
         token = beside(token, tokens)
@@ -105,9 +105,9 @@ def linear(layers, norm=None):
     have more outputs than inputs, and the longer the rows, the sooner they are read, up to a third.
     """
     layers = layers if isinstance(layers, tuple) else (layers,)
-    w = layers[0].weight.data.T                                                    # (I, O)
+    w = layers[0].whole().T                                                        # (I, O)
     xp = array_module(w)
-    w = w if len(layers) == 1 else xp.concatenate([layer.weight.data.T for layer in layers], axis=1)
+    w = w if len(layers) == 1 else xp.concatenate([layer.whole().T for layer in layers], axis=1)
     c = None if layers[0].bias is None else xp.concatenate([layer.bias.data for layer in layers])              # (O,)
     x_hat = without_weights(norm)
     if norm is not None:

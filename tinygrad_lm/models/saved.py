@@ -5,6 +5,7 @@ from pathlib import Path
 from ..checkpoint import CheckpointError, load, one_line, part
 from ..text import tokenizer_json
 from . import quantised
+from .lora import describe_adapters, rebuild_adapters
 from .reward import RewardModel
 from .transformer import GPT, GPTConfig
 
@@ -13,6 +14,8 @@ def describe(model, tokenizer):
     """What `load_model` needs besides the weights."""
     kind = "reward" if isinstance(model, RewardModel) else "gpt"
     described = {"kind": kind, "config": asdict(model.config), "tokenizer": tokenizer.to_dict()}
+    if adapters := describe_adapters(model):
+        described["adapters"] = adapters
     how = quantised.kind(model)
     return described if how is None else described | {"quantised": how}
 
@@ -29,6 +32,7 @@ def load_model(path, kind="gpt"):
             model = RewardModel(model)
         if "quantised" in meta:
             quantised.quantise(model, meta["quantised"])                # the weights are drawn: only the shapes are right
+        rebuild_adapters(model, meta.get("adapters", {}))
         model.load_state_dict(part(tensors, "model"))
     except KeyError as error:
         raise CheckpointError(f"{path} holds no model: it says nothing about {error}") from None

@@ -65,7 +65,7 @@ class MLP(Module):
     def widen(self, x):                                 # (B, T, C) -> (B, T, inner)
         if self.gate is not None:
             return ACTIVATIONS[self.bend](self.gate(x)) * self.fc(x)
-        if self.bend == "gelu_tanh" and self.fc.bias is not None and isinstance(self.fc, Linear):       # not quantised
+        if self.bend == "gelu_tanh" and self.fc.bias is not None and isinstance(self.fc, Linear) and self.fc.adapter is None:
             return F.linear_gelu(x, self.fc.weight, self.fc.bias)
         return ACTIVATIONS[self.bend](self.fc(x))
 
