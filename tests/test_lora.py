@@ -311,6 +311,22 @@ def test_saved_alone_and_loaded(name, tmp_path):
     load_adapters(made(name), tmp_path / "merged")
 
 
+@pytest.mark.parametrize("name", LAYOUT)
+def test_their_product_is_what_merging_adds_to_their_weights(name, tmp_path):
+    """(α / r) B A of every tensor in the file, as the weights lie in Hugging Face's layout: rows where they belong."""
+    model = with_adapters(name)
+    save_adapters(model, tmp_path / "adapters")
+    save_pretrained(made(name), tmp_path / "base")
+    save_pretrained(remove_adapters(merge(model)), tmp_path / "merged")
+    stored = load_file(tmp_path / "adapters" / "adapter_model.safetensors")
+    base, merged = (load_file(tmp_path / folder / "model.safetensors") for folder in ("base", "merged"))
+    products = {key.removeprefix("base_model.model.").replace(".lora_A", ""): 1.5 * stored[key.replace("_A", "_B")] @ A
+                for key, A in stored.items() if "lora_A" in key}
+    assert products.keys() == {key for key in base if (base[key] != merged[key]).any()}
+    for key, product in products.items():
+        np.testing.assert_allclose(merged[key] - base[key], product.T if name == "gpt2" else product, rtol=1e-9, atol=1e-12)
+
+
 def test_saved_before_anything_was_learned(tmp_path):
     model = add_adapters(made("llama"), 2, rng=np.random.default_rng(0))
     save_adapters(model, tmp_path)
@@ -319,7 +335,7 @@ def test_saved_before_anything_was_learned(tmp_path):
 
 
 @given(st.sets(st.sampled_from("qkv"), min_size=1), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_three_adapters_become_one(wanted, seed, uneven):
     """Of queries, keys and values, each with its own A, some of them missing, or of other ranks and scales: the outputs of
     each are x Wᵀ + (α / r) (x Aᵀ) Bᵀ; saved again they are the same three, whose zeros are not stored."""
@@ -424,5 +440,9 @@ def test_what_has_no_such_layout(tmp_path):
         save_adapters(RewardModel(made("gpt2")), tmp_path)
     with pytest.raises(ValueError, match="has no adapters to save"):
         save_adapters(made("gpt2"), tmp_path)
+    model = with_adapters("gpt2")
+    model.wte.weight.requires_grad = True
+    with pytest.raises(ValueError, match="trained besides would be lost: wte.weight"):
+        save_adapters(model, tmp_path)
     with pytest.raises(ValueError, match="none of gpt2, gpt_neox, llama, bert has this model's shape"):
         load_adapters(made("relu"), tmp_path)

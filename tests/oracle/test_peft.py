@@ -14,7 +14,7 @@ from tinygrad_lm.models.peft import load_adapters, save_adapters
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
-from .test_transformers import built, every, in_float64, seeds, text, their_logits          # noqa: E402 (needs torch)
+from test_transformers import built, every, in_float64, seeds, text, their_logits          # noqa: E402 (needs torch)
 
 pytestmark = pytest.mark.oracle
 

@@ -11,7 +11,7 @@ from .measure import bench, evaluate, size
 from .stages import demo, ppo, pretrain, reward, sft
 from .talk import chat
 from .tokens import tokenizer
-from .write import quantise, sample
+from .write import merge, quantise, sample
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,5 +66,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, ngram, rank, correct, tokenizer, size, evaluate,
+                bench):
     commands.add_command(command)

@@ -73,8 +73,9 @@ def add_adapters(model, rank, *, alpha=16, where=("blocks",), rng):
     rank; returns the model.
 
     Only the adapters train from now on: make the optimizer afterwards. A is uniform in ±1/√in, as a Linear is, drawn from
-    `rng`; B is 0. `alpha` stays the same for every rank, so that the learning rate may [LORA] (sec. 4.1). Of a reward model
-    give the `body`: its head is new, and trains whole.
+    `rng`; B is 0. `alpha` stays the same for every rank, so that the learning rate may ([LORA], sec. 4.1). What is new to the
+    task has to train whole, and is thawed afterwards, as in model.wte.weight.requires_grad = True for tokens that the model has
+    never seen. Of a reward model give the `body`: its head stays as it is, and trains.
     """
     if rank < 1:
         raise ValueError(f"the rank of an adapter is at least 1, not {rank}")

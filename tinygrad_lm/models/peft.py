@@ -40,6 +40,10 @@ def save_adapters(model, folder, *, base=None):
     kind, homes = homes_of(model)
     if not adapted(model):
         raise ValueError(f"this {type(model).__name__} has no adapters to save: see add_adapters")
+    also = [name for name, p in model.named_parameters() if p.requires_grad and ".adapter." not in name]
+    if also:
+        raise ValueError(f"not only the adapters train, and what was trained besides would be lost: {', '.join(also)}. Keep the "
+                         "whole model in a checkpoint, or freeze these")
     prefix = ARCHITECTURES[kind].prefix if kind == "bert" and model.head is None else ""           # a body's names lack it
     tensors, ranks, alphas = {}, {}, {}
     for name, layer in adapted(model):
