@@ -13,6 +13,7 @@ import pytest
 
 from tinygrad_lm import cli
 from tinygrad_lm.checkpoint import load, save
+from tinygrad_lm.models import from_pretrained
 from tinygrad_lm.text.tokenizer_json import load as load_tokenizer
 
 SMALL = ("--n-layer", "1", "--n-head", "2", "--n-embd", "16")
@@ -346,3 +347,37 @@ def test_what_is_large(tg):
     code, out, _ = tg("size")
     assert code == 0 and "gpt-3" in out and "174,604,259,328" in out
     assert json.loads(tg("size", "--json")[1])["koalpaca"] == 12_892_815_360
+
+
+def test_adapters(tg, pretrained, tmp_path):
+    """sft --lora trains them and the embedding; merge makes a plain model of the same answers; folders in PEFT's layout."""
+    from tinygrad_lm.models import save_pretrained
+    from tinygrad_lm.models.lora import adapters, add_adapters
+    from tinygrad_lm.models.peft import save_adapters
+    from tinygrad_lm.models.saved import load_model
+    code, out, err = tg("sft", "--model", pretrained, "--lora", 2, "--steps", 3, "--examples", 50, "--out", tmp_path / "sft")
+    assert code == 0 and "obeys" in out, err
+    before, after = load(pretrained / "checkpoint.safetensors")[0], load(tmp_path / "sft" / "checkpoint.safetensors")[0]
+    changed = {key for key in before if key.startswith("model/") and (before[key] != after[key]).any()}
+    assert changed == {"model/wte.weight"} and after["opt/m"].size == sum(
+        a.size for key, a in after.items() if ".adapter." in key or key == "model/wte.weight")
+    code, out, _ = tg("merge", tmp_path / "sft", "--out", tmp_path / "plain.safetensors")
+    assert code == 0 and out.startswith("4 adapters merged")
+    assert load(tmp_path / "plain.safetensors")[0].keys() == {key for key in before if key.startswith("model/")}
+    assert tg("sample", tmp_path / "plain.safetensors", "--prompt", "^")[1] == tg("sample", tmp_path / "sft", "--prompt", "^")[1]
+    code, _, err = tg("merge", pretrained, "--out", tmp_path / "x")
+    assert code == 2 and "has no adapters in it: say which ADAPTER" in err
+
+    model = load_model(pretrained)[0]
+    save_pretrained(model, tmp_path / "base")
+    add_adapters(model, 1, rng=np.random.default_rng(0))
+    for a in adapters(model).values():
+        a.B.data[...] = 1
+    save_adapters(model, tmp_path / "adapter")
+    for base, out in ((pretrained, "y"), (tmp_path / "base", "z")):
+        assert tg("merge", base, tmp_path / "adapter", "--out", tmp_path / out)[0] == 0
+    merged = from_pretrained(tmp_path / "z")
+    assert all((a == merged.state_dict()[key]).all() for key, a in load_model(tmp_path / "y")[0].state_dict().items())
+    assert (merged.blocks[0].mlp.fc.weight.data != model.blocks[0].mlp.fc.weight.data).all()
+    code, _, err = tg("merge", tmp_path / "base", tmp_path / "base", "--out", tmp_path / "x")
+    assert code == 1 and err.startswith("error: ") and "adapter_config.json is not there" in err

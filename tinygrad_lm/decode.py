@@ -98,7 +98,8 @@ def table(model):
     """Two functions on arrays: the tokens' embedding, (B,) -> (B, C), and the head, (B, C) -> (B, V)."""
     if not isinstance(model.wte, Embedding):                                       # in few bits
         return lambda token: model.wte(token).data, lambda x: model.head(Tensor(x)).data
-    tokens, head = raw(model.wte.weight), raw((model.head or model.wte).weight)
+    tokens = raw(model.wte.weight)
+    head = tokens if model.head is None else model.head.whole()
     return lambda token: tokens[beside(token, tokens)], lambda x: x @ head.T
 
 
@@ -114,9 +115,9 @@ def linear(layers, norm=None):
     layers = layers if isinstance(layers, tuple) else (layers,)
     if not isinstance(layers[0], Linear):
         return in_few_bits(layers, norm)
-    w = layers[0].weight.data.T                                                    # (I, O)
+    w = layers[0].whole().T                                                        # (I, O)
     xp = array_module(w)
-    w = w if len(layers) == 1 else xp.concatenate([layer.weight.data.T for layer in layers], axis=1)
+    w = w if len(layers) == 1 else xp.concatenate([layer.whole().T for layer in layers], axis=1)
     c = None if layers[0].bias is None else xp.concatenate([layer.bias.data for layer in layers])              # (O,)
     x_hat = without_weights(norm)
     if norm is not None:

@@ -119,7 +119,9 @@ def evaluating(*models):
 
 
 class Linear(Module):
-    """y = x Wᵀ + b, weight (out, in). Initial weights and bias are uniform in ±1/√in, drawn from `rng`."""
+    """y = x Wᵀ + b, weight (out, in). Initial weights and bias are uniform in ±1/√in, drawn from `rng`. An adapter
+    (models/lora.py) adds its share to y."""
+    adapter = None
 
     def __init__(self, n_in, n_out, *, bias=True, rng):
         bound = n_in ** -0.5
@@ -128,9 +130,12 @@ class Linear(Module):
 
     def forward(self, x, add_to=None):
         """x (..., in) -> (..., out), plus the tensor `add_to` of that shape, if there is one."""
-        if add_to is None:
-            return F.linear(x, self.weight, self.bias)
-        return F.linear_add(add_to, x, self.weight, self.bias)
+        y = F.linear(x, self.weight, self.bias) if add_to is None else F.linear_add(add_to, x, self.weight, self.bias)
+        return y if self.adapter is None else self.adapter(x, y)
+
+    def whole(self):
+        """The weight with the adapter's share in it: an array (out, in), to read only."""
+        return self.weight.data if self.adapter is None else self.adapter.added_to(self.weight.data)
 
 
 class Embedding(Module):

@@ -24,6 +24,8 @@ class Optimizer:
     """
 
     def __init__(self, params, lr, weight_decay):
+        params = list(params)
+        self.n_parameters = sum(p.size for p in params)                          # frozen ones, too: what a step computes with
         params = [p for p in params if p.requires_grad]
         if not params:
             raise ValueError("there is nothing to optimize: no parameter requires a gradient")

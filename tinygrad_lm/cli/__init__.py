@@ -14,7 +14,7 @@ from .pretraining import neural, pretrain
 from .stages import demo, ppo, reward, sft
 from .talk import chat
 from .tokens import tokenizer
-from .write import quantise, sample
+from .write import merge, quantise, sample
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,6 +70,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, neural, rank, correct, tokenizer, data,
-                size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, ngram, neural, rank, correct, tokenizer,
+                data, size, evaluate, bench):
     commands.add_command(command)

@@ -30,15 +30,20 @@ def demo(out, seed, fast, resume, device):
 @click.command()
 @model_option
 @click.option("--examples", default=3000, show_default=True, help="prompts with a good answer")
+@click.option("--lora", type=click.IntRange(1), help="train low-rank adapters of this rank, and the embedding, whose marks of "
+              "a prompt are new; with --lr about 1e-2")
 @stage_options(SFTConfig, "runs/sft")
-def sft(model_path, examples, out, seed, save_every, resume, device, **options):
+def sft(model_path, examples, lora, out, seed, save_every, resume, device, **options):
     """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k)."""
+    from ..models.lora import add_adapters
     from ..text import names
     from ..train import road, sft as s
     config = settings(SFTConfig, options)
     model, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
     rng, prompts = np.random.default_rng(seed), names.prompts_from(held_out)[:1000]
+    if lora:
+        add_adapters(model, lora, rng=rng).wte.weight.requires_grad = True
     before = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
     chosen = [train[i] for i in rng.permutation(len(train))[:examples]]
     with stage("sft", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:

@@ -64,3 +64,30 @@ def quantise(checkpoint, how, out):
         click.echo(f"{part:>10} {n_bytes:>12,} -> {after.get(part, 0):>12,} bytes")
     total, small = sum(before.values()), sum(after.values())
     click.echo(f"{'all':>10} {total:>12,} -> {small:>12,} bytes, {total / small:.2f} times less; saved in {out}")
+
+
+@click.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("adapter", required=False, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="file to write; of a folder, folder")
+def merge(base, adapter, out):
+    """Put low-rank adapters into the weights of BASE.
+
+    BASE is a checkpoint or run folder, or a folder in Hugging Face's layout, and ADAPTER a folder in PEFT's layout. A
+    checkpoint of `sft --lora` has its adapters in it, and needs no ADAPTER.
+    """
+    from ..checkpoint import pack, save
+    from ..models import from_pretrained, save_pretrained
+    from ..models.lora import adapters, merge, remove_adapters
+    from ..models.peft import load_adapters
+    from ..models.saved import describe, load_model
+    in_folder = (base / "config.json").exists()
+    model, tokenizer, _ = (from_pretrained(base), None, None) if in_folder else load_model(base)
+    if adapter is not None:
+        load_adapters(model, adapter)
+    n = len(adapters(model))
+    if not n:
+        raise click.UsageError(f"{base} has no adapters in it: say which ADAPTER")
+    remove_adapters(merge(model))
+    save_pretrained(model, out) if in_folder else save(out, pack({"model": model})[0], describe(model, tokenizer))
+    click.echo(f"{n} adapters merged; saved in {out}")

@@ -9,6 +9,7 @@ from ..checkpoint import replace
 from ..text import tokenizer_json
 from .architectures import ARCHITECTURES
 from .bert import BERT
+from .lora import refuse_adapters
 from .tensors import BrokenFile, read_json, read_tensor, tensor_files
 from .transformer import GPT
 
@@ -90,9 +91,8 @@ def fill(model, architecture, files, folder, *, read=read_tensor, said="config.j
 def save_pretrained(model, folder):
     """Write the model so that `from_pretrained`, and Hugging Face's transformers, read it: atomically, file by file."""
     from safetensors.numpy import save
-    kind = next((k for k, a in ARCHITECTURES.items() if a.fits(model)), None)
-    if kind is None:
-        raise ValueError(f"none of {', '.join(ARCHITECTURES)} has this model's shape: {model.config}")
+    refuse_adapters(model, "this layout has no place for them")
+    kind = architecture_of(model)
     own, tensors = dict(model.named_parameters()), {}
     for place in ARCHITECTURES[kind].places(model):
         if place.ours in own:
@@ -102,6 +102,14 @@ def save_pretrained(model, folder):
     settings = {"model_type": kind, "dtype": str(model.wte.weight.dtype)} | ARCHITECTURES[kind].settings(model)
     replace(folder / "config.json", json.dumps(settings, indent=2).encode() + b"\n")
     replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+
+
+def architecture_of(model):
+    """The name of the architecture that has this model's shape."""
+    kind = next((k for k, a in ARCHITECTURES.items() if a.fits(model)), None)
+    if kind is None:
+        raise ValueError(f"none of {', '.join(ARCHITECTURES)} has this model's shape: {model.config}")
+    return kind
 
 
 class Undrawn(NamedTuple):

@@ -5,6 +5,7 @@ from ..modes import grad_enabled
 from ..nn import Linear, Module, Parameter
 from ..ops import quantise as q
 from ..tensor import Tensor
+from .lora import refuse_adapters
 from .transformer import GPT
 
 KINDS = ("int8", "int4")
@@ -76,6 +77,7 @@ def quantise(model, how):
         raise TypeError(f"a GPT can be quantised, not a {type(model).__name__}")
     if kind(model) is not None:
         raise ValueError(f"the model is quantised to {kind(model)} already: quantise the one that was trained")
+    refuse_adapters(model, "they would be lost")
     for name, layer in list(layers(model)):
         replaced(model, name, lambda: LINEAR[how](layer.weight.data.astype("f4"), layer.bias))
     table = replaced(model, "wte", lambda: Int8Linear(model.wte.weight.data.astype("f4")))

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..checkpoint import CheckpointError, load, one_line, part
 from ..text import tokenizer_json
 from . import quantised
+from .lora import describe_adapters, rebuild_adapters
 from .neural import FeedForward, FeedForwardConfig
 from .pretrained import check_vocabulary
 from .reward import RewardModel
@@ -21,6 +22,8 @@ def describe(model, tokenizer):
     """What `load_model` needs besides the weights."""
     kind = "reward" if isinstance(model, RewardModel) else "feedforward" if isinstance(model, FeedForward) else "gpt"
     described = {"kind": kind, "config": asdict(model.config), "tokenizer": tokenizer.to_dict()}
+    if adapters := describe_adapters(model):
+        described["adapters"] = adapters
     how = quantised.kind(model)
     return described if how is None else described | {"quantised": how}
 
@@ -39,6 +42,7 @@ def load_model(path, *kinds):
         check_vocabulary(tokenizer, model.config, path)
         if "quantised" in meta:
             quantised.quantise(model, meta["quantised"])                # the weights are drawn: only the shapes are right
+        rebuild_adapters(model, meta.get("adapters", {}))
         model.load_state_dict(part(tensors, "model"))
     except BrokenFile as error:
         raise CheckpointError(str(error)) from None

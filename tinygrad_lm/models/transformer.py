@@ -66,7 +66,7 @@ class MLP(Module):
     def widen(self, x):                                 # (B, T, C) -> (B, T, inner)
         if self.gate is not None:
             return ACTIVATIONS[self.bend](self.gate(x)) * self.fc(x)
-        if self.bend == "gelu_tanh" and self.fc.bias is not None and isinstance(self.fc, Linear):       # not quantised
+        if self.bend == "gelu_tanh" and self.fc.bias is not None and isinstance(self.fc, Linear) and self.fc.adapter is None:
             return F.linear_gelu(x, self.fc.weight, self.fc.bias)
         return ACTIVATIONS[self.bend](self.fc(x))
 
@@ -101,7 +101,7 @@ class Block(Module):
         not while detect_anomaly is to name the operation that fails."""
         c, layers = self.attn.config, (self.attn.qkv, self.attn.proj, self.mlp.fc, self.mlp.proj)
         return c.plain_block and c.bias and c.attention_bias and not self.drops() and not anomaly_detection() \
-            and all(type(layer) is Linear for layer in layers)
+            and all(type(layer) is Linear and layer.adapter is None for layer in layers)
 
     def in_two_operations(self, x):
         """The same, to the bit, with less of the engine around it."""

@@ -18,7 +18,7 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
     keep_memory_warm()
     if opt.device == "cuda":
         workers = 1
-    workers = parallel.choose_workers(opt.flat.size, idx) if workers is None else workers
+    workers = parallel.choose_workers(opt.n_parameters, idx) if workers is None else workers
     opt.zero_grad()
     with parallel.one_blas_thread(), quiet_overflow(opt):
         loss = parallel.backward(model, opt, idx, targets, workers=workers)
