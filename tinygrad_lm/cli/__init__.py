@@ -6,6 +6,7 @@ import click
 
 from .. import mpi
 from ..checkpoint import CheckpointError
+from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .measure import bench, evaluate, size
 from .stages import demo, ppo, pretrain, reward, sft
@@ -66,5 +67,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, chat_mask, instructions, ngram, rank, correct, tokenizer,
+                size, evaluate, bench):
     commands.add_command(command)

@@ -74,7 +74,7 @@ class Packed(Rows):
 OPEN = 64                                       # rows with room that an example looks at before it begins one of its own
 
 
-def pack(examples, T, pad):
+def pack(examples, T, *, pad=0):
     """Examples (ids, learned, …), of at most T + 1 tokens, in as few rows of T places as first fit finds: Packed.
 
     Each example is shifted before it is laid down, so that none predicts the next one's beginning.

@@ -83,7 +83,12 @@ def render(messages, tokenizer, template, *, room=None):
 
 def render_all(conversations, tokenizer, template, *, room=None):
     """([Example], what became of the conversations: {"whole": how many, "shortened": …, "dropped": …})"""
-    rendered = [render(c, tokenizer, template, room=room) for c in conversations]
+    rendered = []
+    for number, messages in enumerate(conversations, 1):
+        try:
+            rendered.append(render(messages, tokenizer, template, room=room))
+        except ValueError as error:
+            raise ValueError(f"conversation {number} cannot be written in this model's tokens: {error}") from None
     examples = [e for e in rendered if e is not None]
     whole = sum(e.whole for e in examples)
     return examples, {"whole": whole, "shortened": len(examples) - whole, "dropped": len(rendered) - len(examples)}
