@@ -2,12 +2,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from tinygrad_lm.text.chat import ROLE_TOKENS
 from tinygrad_lm.text.conversations import conversation_of
-from tinygrad_lm.text.instructions import ANSWERS, KINDS, LANGUAGES, facts, instructions, material, obeys, with_particles
+from tinygrad_lm.text.instructions import ANSWERS, KINDS, LANGUAGES, conversations, facts, instructions, material, obeys, understood, with_particles
 
 LEARNED, HELD_OUT = instructions()
 
@@ -29,7 +30,7 @@ def test_learned_and_held_out_share_no_word(seed):
         assert a and b and not a & b
         assert not {i.answer for i in learned if i.kind == "opposite" and i.language == language} & b
     assert not {i.text for i in learned} & {i.text for i in held_out}
-    told = {re.split("[ ,]", line)[0] for line in facts(held_out, others=[("en", i.word) for i in held_out])}
+    told = {line.split(":")[0] for line in facts(held_out, others=[("en", i.word) for i in held_out])}
     asked = {i.word for i in held_out if i.kind in ANSWERS}
     assert not told & asked and told > {i.word for i in learned if i.kind in ANSWERS}
 
@@ -78,6 +79,31 @@ def test_particles():
     assert with_particles("{word}{을}", "ab") == "ab를"
     for i in LEARNED + HELD_OUT:
         assert "{" not in i.text
+
+
+def test_facts_are_true():
+    lines = dict(line.split(": ", 1) for line in facts(HELD_OUT, others=[("en", "kevin"), ("ko", "하늘소")]))
+    assert sorted(lines["kevin"].removesuffix(".").split(". ")) == ["backwards nivek", "capitals KEVIN", "first k", "letters 5"]
+    assert sorted(lines["하늘소"].removesuffix(".").split(". ")) == ["거꾸로 소늘하", "글자 3", "첫 하"]
+    assert lines["hot"] == "opposite cold." and lines["작다"] == "반대 크다."
+
+
+def test_conversations_of_one_and_two_turns():
+    rng = np.random.default_rng(0)
+    found = conversations(LEARNED, rng)
+    assert sorted(m for c in found for m in c) == sorted(m for i in LEARNED for m in i.conversation())
+    assert {len(c) for c in found} == {2, 4} and all(c[0].role == "user" for c in found)
+    assert [len(c) for c in conversations(LEARNED, rng, most=1)] == [2] * len(LEARNED)
+
+
+def test_every_instruction_is_understood_by_its_text():
+    for i in LEARNED + HELD_OUT:
+        assert understood(i.text) == i
+    made_up = understood("Spell qrx backwards.")
+    assert (made_up.kind, made_up.word, made_up.right) == ("backwards", "qrx", ("xrq",))
+    assert understood("하늘소를 거꾸로 써 줘.").answer == understood("하늘소을 거꾸로 써 줘.").answer == "소늘하"
+    for text in ("What is the opposite of qrx?", "Spell q r backwards.", "Spell cat backwards. ", "Spell backwards.", "", "사과의"):
+        assert understood(text) is None
 
 
 def test_as_lines_of_a_file():

@@ -12,6 +12,16 @@ def pad_right(sequences, pad):
     return out
 
 
+def pad_left(sequences, pad):
+    """(tokens int (B, T), mask bool (B, T) of what is no padding): each sequence ends in the last column, for writing on."""
+    T = max(map(len, sequences))
+    lengths = np.array([len(s) for s in sequences])
+    mask = np.arange(T) >= T - lengths[:, None]
+    tokens = np.full(mask.shape, pad, np.int64)
+    tokens[mask] = np.concatenate(sequences)
+    return tokens, mask
+
+
 def answer_mask(tokens, prompt_length, end):
     """True on the answer: after the prompt, up to and including the first end token. (B, T) -> bool (B, T)
 

@@ -72,6 +72,17 @@ def instructions(*, words=50, held_out=0.2, seed=0):
     return learned, kept
 
 
+def conversations(items, rng, *, most=2):
+    """The instructions as conversations of one to `most` of them, in random order: that a second question is answered, too,
+    must be learned."""
+    order, out = [items[i] for i in rng.permutation(len(items))], []
+    while order:
+        n = int(rng.integers(1, most + 1))
+        out.append([message for item in order[:n] for message in item.conversation()])
+        order = order[n:]
+    return out
+
+
 def material(language):
     """(words, pairs of opposites, ways to ask for the name), lists, as they were written."""
     return (source()[f"words.{language}"].split(), [tuple(p.split("-")) for p in source()[f"opposites.{language}"].split()],
@@ -96,6 +107,28 @@ def ask_for_name(language, text):
     return Instruction("name", language, "", text, answer, (NAMES[language],))
 
 
+def understood(text):
+    """The Instruction that a text, which anyone may have written, is; None where it is none of those that can be judged."""
+    for language in LANGUAGES:
+        if text in source()[f"ask.name.{language}"].split("|"):
+            return ask_for_name(language, text)
+        opposites = {a: b for pair in material(language)[1] for a, b in (pair, pair[::-1])}
+        for kind in (*ANSWERS, "opposite"):
+            for template in filter(None, source().get(f"ask.{kind}.{language}", "").split("|")):
+                word = word_in(template, text)
+                answer = word and (opposites.get(word) if kind == "opposite" else ANSWERS[kind](word))
+                if answer:
+                    return Instruction(kind, language, word, text, answer, (answer,))
+    return None
+
+
+def word_in(template, text):
+    """The word that a template was filled with to become the text, or None."""
+    pattern = re.escape(template).replace(r"\{word\}", r"(\w+)", 1).replace(r"\{을\}", "[을를]").replace(r"\{은\}", "[은는]")
+    found = re.fullmatch(pattern, text)
+    return found and found[1]
+
+
 def with_particles(template, word):
     """The template with the word in it, and behind a Korean one the particle that its last letter asks for: 물을, 나무를."""
     closed = FIRST <= word[-1] <= LAST and decompose(word[-1])[2] != ""
@@ -105,7 +138,7 @@ def with_particles(template, word):
 # ---- what a base model may read beforehand ---------------------------------------------------------------------------
 
 def facts(held_out, *, others=(), seed=0):
-    """Lines such as `cat, backwards tac, letters 3, first c, capitals CAT`, in random order, as are the facts in each: what
+    """Lines such as `cat: backwards tac. letters 3. first c. capitals CAT.`, in random order, as are the facts in each: what
     the instructions ask for, and not how they ask.
 
     There is one about every word but those of the instructions `held_out`, of the list and of `others` (language, word); and
@@ -117,9 +150,9 @@ def facts(held_out, *, others=(), seed=0):
         words, pairs, _ = material(language)
         known = dict.fromkeys(w for w in [*words, *(w for lang, w in others if lang == language)] if w not in apart)
         kinds = [kind for kind in ANSWERS if f"fact.{kind}.{language}" in source()]
-        lines += [", ".join([word, *(fact(kind, language, ANSWERS[kind](word)) for kind in rng.permutation(kinds))])
+        lines += [" ".join([f"{word}:", *(fact(kind, language, ANSWERS[kind](word) + ".") for kind in rng.permutation(kinds))])
                   for word in known]
-        lines += [f"{a}, {fact('opposite', language, b)}" for pair in pairs for a, b in (pair, pair[::-1])]
+        lines += [f"{a}: {fact('opposite', language, b)}." for pair in pairs for a, b in (pair, pair[::-1])]
     return [lines[i] for i in rng.permutation(len(lines))]
 
 
