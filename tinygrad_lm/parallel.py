@@ -20,11 +20,12 @@ from .modes import anomaly_detection
 SMALL = 7e8                         # multiplications and additions below which threads cost more than they give
 
 
-def backward(model, opt, idx, targets, *, workers):
+def backward(model, opt, *batch, workers):
     """The loss of the whole batch (a float) and, in `.grad` of the model's parameters, its gradient, from `workers`
     threads, of every rank where mpirun has started several.
 
-    A worker's part is some rows of idx and targets, int (B, T); its mean loss counts by its share of the targets that
+    `batch` is idx and targets, int (B, T), and the documents of packed rows where there are any. A worker's part is some rows
+    of each; its mean loss counts by its share of the targets that
     are not −100. NumPy and BLAS let the other threads run while they compute. The parts are always cut, and summed, in
     the same order: the same number of workers gives the same bits.
     """
@@ -37,31 +38,31 @@ def backward(model, opt, idx, targets, *, workers):
         raise RuntimeError(f"{ranks} ranks of MPI train on the CPU only, and the model is on the GPU: start one process, "
                            'or use model.to("cpu")')
     if workers == ranks == 1:
-        return plain_backward(model, opt, idx, targets)
+        return plain_backward(model, opt, batch)
     if ranks > 1 and opt.scaler:
         raise ValueError(f"{ranks} ranks and a model in float16: ranks sum their gradients in the type of the parameters, "
                          "which would overflow: train in float32")
-    counts = (targets != -100).sum(-1)
-    rows = np.array_split(np.arange(len(idx)), ranks)[rank]
+    counts = (batch[1] != -100).sum(-1)
+    rows = np.array_split(np.arange(len(counts)), ranks)[rank]
     parts = [part for part in np.array_split(rows, workers) if counts[part].any()]
     if ranks == 1 and len(parts) < 2 or not counts.any():
-        return plain_backward(model, opt, idx, targets)
+        return plain_backward(model, opt, batch)
     if ranks == 1:
-        return sum_of_parts(model, opt, idx, targets, parts, counts)
+        return sum_of_parts(model, opt, batch, parts, counts)
     if opt.step_count == 0:
         opt.flat[...] = mpi.of_rank_0(opt.flat)                                  # all start from the same weights
     with dropout_of(model, rank):
-        loss = sum_of_parts(model, opt, idx, targets, parts, counts)
-    return sum_over_ranks(opt, loss, batch=zlib.crc32(idx.tobytes() + targets.tobytes()))
+        loss = sum_of_parts(model, opt, batch, parts, counts)
+    return sum_over_ranks(opt, loss, batch=zlib.crc32(b"".join(a.tobytes() for a in batch)))
 
 
-def plain_backward(model, opt, idx, targets):
-    loss = model.loss(idx, targets)
+def plain_backward(model, opt, batch):
+    loss = model.loss(*batch)
     loss.backward(np.asarray(opt.loss_scale))
     return loss.item()
 
 
-def sum_of_parts(model, opt, idx, targets, parts, counts):
+def sum_of_parts(model, opt, batch, parts, counts):
     """The loss and gradient of these parts, each from a thread of its own."""
     if not parts:
         return 0.0
@@ -69,7 +70,7 @@ def sum_of_parts(model, opt, idx, targets, parts, counts):
 
     def work(model, rows):
         share = counts[rows].sum() / counts.sum()
-        loss = model.loss(idx[rows], targets[rows])
+        loss = model.loss(*(a[rows] for a in batch))
         loss.backward(np.asarray(share * opt.loss_scale))
         return loss.item() * share
 

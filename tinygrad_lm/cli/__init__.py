@@ -7,6 +7,7 @@ import click
 from .. import mpi
 from ..checkpoint import CheckpointError
 from ..train.run import Stopped
+from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .data import data
 from .measure import bench, evaluate, size
@@ -70,6 +71,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, ngram, neural, rank, correct, tokenizer,
-                data, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, chat_mask, instructions, ngram, neural, rank,
+                correct, tokenizer, data, size, evaluate, bench):
     commands.add_command(command)

@@ -29,27 +29,71 @@ def demo(out, seed, fast, resume, device):
 
 @click.command()
 @model_option
-@click.option("--examples", default=3000, show_default=True, help="prompts with a good answer")
+@click.option("--data", type=click.Path(path_type=Path), help="conversations to learn instead of names: JSONL, chat or Alpaca")
+@click.option("--show", default=0, help="conversations to print before, what is learned of them on green")
+@click.option("--examples", default=3000, show_default=True, help="prompts with a good answer (names only)")
 @click.option("--lora", type=click.IntRange(1), help="train low-rank adapters of this rank, and the embedding, whose marks of "
               "a prompt are new; with --lr about 1e-2")
 @stage_options(SFTConfig, "runs/sft")
-def sft(model_path, examples, lora, out, seed, save_every, resume, device, **options):
-    """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k)."""
-    from ..models.lora import add_adapters
-    from ..text import names
-    from ..train import road, sft as s
+def sft(model_path, data, show, examples, lora, out, seed, save_every, resume, device, **options):
+    """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k), or with --data to
+    instructions of yours: {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]} or
+    {"instruction": …, "input": …, "output": …} a line."""
     config = settings(SFTConfig, options)
-    model, tokenizer = load_names_model(model_path, device)
-    train, held_out = names.split_names(names.load_names())
-    rng, prompts = np.random.default_rng(seed), names.prompts_from(held_out)[:1000]
+    run = dict(seed=seed, save_every=save_every, resume=resume)
+    if data is None:
+        sft_names(model_path, examples, lora, out, device, config, run)
+    else:
+        sft_conversations(model_path, data, show, lora, out, device, config, run)
+
+
+def adapted(model, lora, rng):
+    """The model with adapters that alone learn, and the embedding, where --lora asks for them."""
+    from ..models.lora import add_adapters
     if lora:
         add_adapters(model, lora, rng=rng).wte.weight.requires_grad = True
-    before = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
+    return model
+
+
+def sft_names(model_path, examples, lora, out, device, config, run):
+    from ..text import names
+    from ..train import road, sft as s
+    model, tokenizer = load_names_model(model_path, device)
+    train, held_out = names.split_names(names.load_names())
+    rng, prompts = np.random.default_rng(run["seed"]), names.prompts_from(held_out)[:1000]
+    model = adapted(model, lora, rng)
+    before = road.obedience(road.answer(model, prompts, np.random.default_rng(run["seed"])))
     chosen = [train[i] for i in rng.permutation(len(train))[:examples]]
-    with stage("sft", out, tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
-        loss = s.sft(model, names.instruction_rows(chosen), names.instruction_rows(held_out), config, rng=rng, run=run)
-    after = road.obedience(road.answer(model, prompts, np.random.default_rng(seed)))
+    with stage("sft", out, tokenizer, config, **run) as r:
+        loss = s.sft(model, names.instruction_rows(chosen), names.instruction_rows(held_out), config, rng=rng, run=r)
+    after = road.obedience(road.answer(model, prompts, np.random.default_rng(run["seed"])))
     click.echo(f"held-out loss {loss:.4f} nats a token; obeys {before:.1%} of prompts before, {after:.1%} after")
+
+
+def sft_conversations(model_path, path, show, lora, out, device, config, run):
+    from ..models.grown import ready_to_chat
+    from ..text.batches import pack
+    from ..text.conversations import read_conversations, render_all
+    from ..text.show import show_learned
+    from ..text.stories import split
+    from ..train import sft as s
+    rng = np.random.default_rng(run["seed"])
+    conversations = read_conversations(path)
+    model, tokenizer, template = ready_to_chat(*load_to_train(model_path), rng=rng)
+    model, T = adapted(model, lora, rng), model.config.block_size
+    examples, counts = render_all(conversations, tokenizer, template, room=T + 1)
+    became = (f"{len(conversations):,} conversations: {counts['whole']:,} whole, {counts['shortened']:,} shortened and "
+              f"{counts['dropped']:,} dropped, for the model reads {T:,} tokens")
+    if len(examples) < 10:
+        raise ValueError(f"{path} has {became}: at least 10 are needed, of which one in 10 is kept apart to measure on")
+    for example in examples[:show]:
+        show_learned(tokenizer, example.ids, example.learned)
+    learned, held_out = (pack(part, T) for part in split(examples))
+    click.echo(f"{became}; in {len(learned.idx):,} rows to learn from, {learned.filled:.0%} full, and {len(held_out.idx):,} "
+               "held out")
+    with stage("sft", out, tokenizer, config, **run) as r:
+        loss = s.sft(model.to(device), learned, held_out, config, rng=rng, run=r)
+    click.echo(f"held-out loss {loss:.4f} nats a token of an answer; talk with it: tinygrad-lm chat {out}")
 
 
 @click.command()
@@ -150,15 +194,22 @@ def stage(name, out, tokenizer, config, *, seed, save_every, resume):
     click.echo(f"saved in {out}")
 
 
-def load_names_model(path, device, kind="gpt"):
-    """A model that reads the naming task's alphabet, on `device`."""
+def load_to_train(path, kind="gpt"):
+    """(model, tokenizer) of a checkpoint, whose weights are not quantised."""
     from ..models.saved import load_model
-    from ..text.names import tokenizer as needed
     model, tokenizer, meta = load_model(path, kind)
     if "quantised" in meta:
         raise CheckpointError(f"{path} is quantised to {meta['quantised']}, and such weights are not trained: start from "
                               "the checkpoint that it was made from")
+    return model, tokenizer
+
+
+def load_names_model(path, device, kind="gpt"):
+    """A model that reads the naming task's alphabet, on `device`."""
+    from ..text.names import tokenizer as needed
+    model, tokenizer = load_to_train(path, kind)
     if tokenizer.to_dict() != needed.to_dict():
         raise CheckpointError(f"{path} was trained on another text: this stage is about names and needs their "
-                              f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text)")
+                              f"{len(needed)} tokens (run `tinygrad-lm pretrain` without --text, or fine-tune it with "
+                              "`sft --data`)")
     return model.to(device), tokenizer

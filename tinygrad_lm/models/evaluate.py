@@ -1,12 +1,11 @@
 """Multiple choice by log-likelihood: the answer is the choice to which the model gives the highest probability, as GPT-3 was
 evaluated ([GPT3] section 2.4), on questions of KoBEST's forms (Jang et al. 2022 [KOBEST])."""
-import json
 from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 
-from ..text.corpus import read_text
+from ..text.jsonl import read_jsonl, text_of
 
 NORMALISATIONS = {                                       # what log p of a choice is divided by
     "none": lambda model, choice: 1,
@@ -55,7 +54,7 @@ LINKS = {"en": {"cause": "This happened because:", "effect": "As a result:"},   
 def question_of(item):
     """The Question that an item, a dict, asks; a ValueError names the field that is wrong."""
     form, language = one_of(item, "form", FORMS), one_of(item, "language", LINKS)
-    texts = {name: text_of(item, name) for name in FORMS[form].fields}
+    texts = {name: text_of(item, name).strip() for name in FORMS[form].fields}
     if form == "copa":
         texts["link"] = LINKS[language][one_of(item, "question", LINKS[language])]
     prompt, choices = FORMS[form].templates[language]
@@ -71,30 +70,9 @@ def one_of(item, field, known):
     return item[field]
 
 
-def text_of(item, field):
-    if not isinstance(item.get(field), str) or not item[field].strip():
-        raise ValueError(f'"{field}" is a text, not {item.get(field)!r}')
-    return item[field].strip()
-
-
 def read_questions(path):
     """The questions of a JSONL file, an item a line; a ValueError names file, line and field."""
-    found = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-            if not isinstance(item, dict):
-                raise ValueError(f'an item is an object, {{"form": …}}, not {line[:40]!r}')
-            found.append(question_of(item))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: this is not JSON: {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    if not found:
-        raise ValueError(f"{path} has no items: one is needed a line, as JSON")
-    return found
+    return read_jsonl(path, question_of, like='{"form": …}')
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------

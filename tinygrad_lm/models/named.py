@@ -8,6 +8,7 @@ from ..text.chat import template_of
 from .gguf import from_gguf
 from .gguf_file import read_gguf
 from .pretrained import from_pretrained, load_tokenizer
+from .saved import checkpoint_in, load_model
 from .tensors import read_json
 from .transformer import GPT
 
@@ -43,12 +44,19 @@ def find(name):
 
 
 def load_named(name):
-    """(model, tokenizer) of a name of NAMES, a GGUF file, or a folder in Hugging Face's layout."""
+    """(model, tokenizer) of a name of NAMES, a GGUF file, a folder in Hugging Face's layout, or a checkpoint or run folder."""
     path = find(name)
+    if is_ours(path):
+        return load_model(path)[:2]
     if path.is_dir():
         model = from_pretrained(path)
         return model, load_tokenizer(path, model)
     return from_gguf(path)
+
+
+def is_ours(path):
+    """Is it a checkpoint of this package, or the folder of a run that has one?"""
+    return checkpoint_in(path).suffix == ".safetensors" and checkpoint_in(path).exists()
 
 
 def load_for_chat(name):
@@ -63,6 +71,8 @@ def load_for_chat(name):
 
 def published_template(path):
     """The Jinja text that turns messages into one text, as the publisher left it beside the weights, or None."""
+    if is_ours(path):
+        return None
     if not path.is_dir():
         return read_gguf(path)[0].get("tokenizer.chat_template")
     if (path / "chat_template.jinja").exists():

@@ -12,6 +12,7 @@ def rotary_angles(config, positions, like):
     positions int (T,) or (B, T), on any device -> (T, R/2) or (B, 1, T, R/2)
     """
     cos, sin = _table(frequencies(config), config.block_size, like.dtype)
+    positions = beside(positions, like)
     cos, sin = beside(cos, like)[positions], beside(sin, like)[positions]
     return (cos, sin) if positions.ndim == 1 else (cos[:, None], sin[:, None])
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import functional as F
-from ..backend import beside
+from ..backend import array_module, beside
 from ..modes import anomaly_detection
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, RMSNorm
 from ..tensor import Tensor
@@ -157,20 +157,21 @@ class GPT(Module):
             elif name.endswith("bias"):
                 p.data[...] = 0
 
-    def forward(self, idx, *, mask=None, cache=None):
-        """Scores of every next token: idx int (B, T) -> Tensor (B, T, V). See `hidden` for mask and cache."""
-        return self.scores(self.hidden(idx, mask=mask, cache=cache))
+    def forward(self, idx, *, mask=None, cache=None, documents=None):
+        """Scores of every next token: idx int (B, T) -> Tensor (B, T, V). See `hidden` for mask, cache and documents."""
+        return self.scores(self.hidden(idx, mask=mask, cache=cache, documents=documents))
 
     def scores(self, x):
         """The head: (..., C) -> (..., V)"""
         return F.linear(x, self.wte.weight) if self.head is None else self.head(x)
 
-    def hidden(self, idx, *, mask=None, cache=None):
+    def hidden(self, idx, *, mask=None, cache=None, documents=None):
         """What the head reads: (B, T) -> (B, T, C).
 
         mask, bool (B, T): which tokens are real. Padding on the right needs none, since no token sees what comes after
-        it; padding on the left does. cache: a KVCache that holds the past; idx then holds only the new tokens. Both, and
-        the targets of `loss`, may lie on the host while the model is on the GPU: they are moved.
+        it; padding on the left does. cache: a KVCache that holds the past; idx then holds only the new tokens. documents,
+        int (B, T): which of several texts in a row each token belongs to; each of them is read as if it were alone, its
+        positions from 0. All, and the targets of `loss`, may lie on the host while the model is on the GPU: they are moved.
         """
         idx = Tensor(idx).data if isinstance(idx, (list, tuple, Tensor)) else idx
         if idx.ndim != 2:
@@ -184,13 +185,18 @@ class GPT(Module):
         if cache is not None:
             mask = cache.extend(mask, B, T)                                       # (B, past + T) or None
         places = None if mask is None else (mask.cumsum(-1) - 1).clip(0, None)[:, past:]          # padding does not count
+        keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
+        if documents is not None:
+            if mask is not None or cache is not None:
+                raise ValueError("documents share a row in training: they go with neither a mask nor a cache")
+            seen = own_past(beside(F.raw(documents), self.wte.weight.data))       # (B, T, T)
+            keys, places = seen[:, None], seen.sum(-1) - 1
         x, turn = self.wte(idx), None                                             # (B, T, C)
         if self.wpe is not None:
             x = x + (self.wpe.weight[past:past + T] if places is None else self.wpe(places))
         else:
             turn = rotary_angles(self.config, np.arange(past, past + T) if places is None else places, x.data)
         x = self.drop(x)
-        keys = None if mask is None else mask[:, None, None, :]                   # (B, 1, 1, S)
         for i, block in enumerate(self.blocks):
             if self.checkpoint_blocks and cache is None:
                 x = F.checkpoint(block, x, keys, None, turn)
@@ -198,6 +204,13 @@ class GPT(Module):
                 x = block(x, keys, cache and cache.layers[i], turn)
         return self.ln_f(x)
 
-    def loss(self, idx, targets, *, mask=None):
+    def loss(self, idx, targets, documents=None, *, mask=None):
         """Mean −log p(target) over the targets that are not −100: idx, targets int (B, T) -> scalar Tensor."""
-        return F.cross_entropy(self(idx, mask=mask), targets)
+        return F.cross_entropy(self(idx, mask=mask, documents=documents), targets)
+
+
+def own_past(documents):
+    """Which tokens each token sees where several texts share a row: those of its own up to itself. int (B, T) -> bool
+    (B, T, T)"""
+    t = array_module(documents).arange(documents.shape[-1])
+    return (documents[:, :, None] == documents[:, None, :]) & (t[:, None] >= t)

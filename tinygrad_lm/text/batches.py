@@ -12,6 +12,16 @@ def pad_right(sequences, pad):
     return out
 
 
+def pad_left(sequences, pad):
+    """(tokens int (B, T), mask bool (B, T) of what is no padding): each sequence ends in the last column, for writing on."""
+    T = max(map(len, sequences))
+    lengths = np.array([len(s) for s in sequences])
+    mask = np.arange(T) >= T - lengths[:, None]
+    tokens = np.full(mask.shape, pad, np.int64)
+    tokens[mask] = np.concatenate(sequences)
+    return tokens, mask
+
+
 def answer_mask(tokens, prompt_length, end):
     """True on the answer: after the prompt, up to and including the first end token. (B, T) -> bool (B, T)
 
@@ -47,6 +57,57 @@ class Rows:
         """Everything once, in order."""
         for i in range(0, len(self.idx), batch_size):
             yield self.idx[i:i + batch_size], self.targets[i:i + batch_size]
+
+
+class Packed(Rows):
+    """Rows of several examples each; documents int (N, T) says which of a row's examples a token belongs to, from 1 on, and
+    0 that it is padding. `sample` and `chunks` give (inputs, targets, documents)."""
+
+    def __init__(self, idx, targets, documents):
+        super().__init__(idx, targets)
+        self.documents = documents
+
+    def sample(self, rng, batch_size):
+        rows = rng.integers(len(self.idx), size=batch_size)
+        return self.idx[rows], self.targets[rows], self.documents[rows]
+
+    def chunks(self, batch_size):
+        for (idx, targets), i in zip(super().chunks(batch_size), range(0, len(self.idx), batch_size)):
+            yield idx, targets, self.documents[i:i + batch_size]
+
+    @property
+    def filled(self):
+        """The share of places that are no padding."""
+        return float((self.documents > 0).mean())
+
+
+OPEN = 64                                       # rows with room that an example looks at before it begins one of its own
+
+
+def pack(examples, T, *, pad=0):
+    """Examples (ids, learned, …), of at most T + 1 tokens, in as few rows of T places as first fit finds: Packed.
+
+    Each example is shifted before it is laid down, so that none predicts the next one's beginning.
+    """
+    rows, room = [], []                                        # examples of each row; places that it has left
+    for ids, learned, *_ in examples:
+        if len(ids) > T + 1:
+            raise ValueError(f"an example of {len(ids)} tokens does not fit a row of {T} places and the token after it")
+        n = len(ids) - 1
+        fits = (r for r in range(max(0, len(rows) - OPEN), len(rows)) if room[r] >= n)
+        r = next(fits, len(rows))
+        if r == len(rows):
+            rows.append([])
+            room.append(T)
+        rows[r].append(next_tokens(np.array([ids]), np.array([learned])))
+        room[r] -= n
+    idx, targets, documents = (np.full((len(rows), T), fill, np.int64) for fill in (pad, IGNORE, 0))
+    for r, row in enumerate(rows):
+        end = 0
+        for number, (i, t) in enumerate(row, 1):
+            at = slice(end, end := end + i.shape[1])
+            idx[r, at], targets[r, at], documents[r, at] = i[0], t[0], number
+    return Packed(idx, targets, documents)
 
 
 class Windows:

@@ -1,16 +1,20 @@
 """The simplest tokenizer: a character is a token."""
 import numpy as np
 
+from .special import AddedToken, id_of
+
 SPECIAL = ("<pad>", "<end>")                    # ids 0 and 1; no text can produce them, only the ids themselves
 
 
 class CharTokenizer:
-    """`chars`, each a token, after the special tokens pad (id 0) and end (id 1)."""
+    """`chars`, each a token, after the special tokens pad (id 0) and end (id 1); special tokens `added` (str) come last."""
     pad, end = 0, 1
+    kind = "char"                               # by which a checkpoint knows it
 
-    def __init__(self, chars):
+    def __init__(self, chars, added=()):
         self.chars = "".join(dict.fromkeys(chars))
         self._ids = {c: i for i, c in enumerate(self.chars, len(SPECIAL))}
+        self.added = {i: AddedToken(i, t) for i, t in enumerate(dict.fromkeys(added), len(SPECIAL) + len(self.chars))}
 
     @classmethod
     def from_text(cls, text):
@@ -21,10 +25,18 @@ class CharTokenizer:
 
     @property
     def vocab_size(self):
-        return len(SPECIAL) + len(self.chars)
+        return len(SPECIAL) + len(self.chars) + len(self.added)
 
     def __len__(self):
         return self.vocab_size
+
+    def id_of(self, token):
+        """The id of an added token."""
+        return id_of(token, self.added)
+
+    def token(self, i):
+        """One token as text, a special one too."""
+        return self.added[i].text if i in self.added else SPECIAL[i] if i < len(SPECIAL) else self.chars[i - len(SPECIAL)]
 
     def encode(self, text):
         """The ids of the text's characters, int64 (T,)."""
@@ -37,14 +49,15 @@ class CharTokenizer:
 
     def decode(self, ids):
         """The text of the ids; special tokens are left out."""
-        return "".join(self.chars[i - len(SPECIAL)] for i in checked(ids, self.vocab_size) if i >= len(SPECIAL))
+        return "".join(self.token(i) for i in checked(ids, self.vocab_size) if i >= len(SPECIAL) and i not in self.added)
 
     def to_dict(self):
-        return {"kind": "char", "chars": self.chars}
+        added = [t.text for t in self.added.values()]
+        return {"kind": self.kind, "chars": self.chars} | ({"added": added} if added else {})
 
     @classmethod
     def from_dict(cls, saved):
-        return cls(saved["chars"])
+        return cls(saved["chars"], saved.get("added", ()))
 
 
 def checked(ids, vocab_size):

@@ -5,6 +5,7 @@ from .jamo import to_letters, to_syllables
 
 class LetterTokenizer(CharTokenizer):
     """Characters, but of a Hangul syllable each letter (jamo): a small alphabet that spells every syllable there is."""
+    kind = "letters"
 
     @classmethod
     def from_text(cls, text):
@@ -15,6 +16,3 @@ class LetterTokenizer(CharTokenizer):
 
     def decode(self, ids):
         return to_syllables(super().decode(ids))
-
-    def to_dict(self):
-        return {"kind": "letters", "chars": self.chars}

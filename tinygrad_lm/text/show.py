@@ -1,4 +1,5 @@
-"""A text in the terminal as a tokenizer sees it: a colour a token, its id, its bytes."""
+"""A text in the terminal as a tokenizer sees it: a colour a token, its id, its bytes; and what is learned of a conversation."""
+from itertools import groupby
 
 COLOURS = ("#bfdbfe", "#fed7aa", "#bbf7d0", "#fecaca", "#e9d5ff", "#fef08a")    # a token's ground, in turn
 
@@ -30,7 +31,7 @@ def show(tokenizer, text, *, special=False, console=None):
     pieces = [readable(tokenizer.token(i)) for i in ids]
     line = Text()
     for at, piece in enumerate(pieces):
-        line.append(piece, style=f"#1f2933 on {COLOURS[at % len(COLOURS)]}")
+        line.append(piece, style=f"{INK} on {COLOURS[at % len(COLOURS)]}")
     console.print(line)
     table = Table("token", "id", "bytes")
     for column in table.columns[1:]:
@@ -41,3 +42,22 @@ def show(tokenizer, text, *, special=False, console=None):
     n = len(text.encode())
     console.print(f"{len(ids)} tokens for {len(text)} characters in {n} bytes" +
                   (f": {n / len(ids):.2f} bytes a token" if ids else ""), highlight=False)
+
+
+# ---- what is learned -------------------------------------------------------------------------------------------------
+
+INK = "#1f2933"
+LEARNED, READ = "#86efac", "#e4e7eb"            # the ground of what is learned, and of what is only read
+
+
+def show_learned(tokenizer, ids, learned, *, console=None):
+    """Print a conversation, ids int (T,): on green what is learned, bool (T,), on grey what is only read; special tokens
+    are bold."""
+    from rich.console import Console
+    from rich.text import Text
+    line = Text()
+    for (is_learned, special), run in groupby(zip(ids.tolist(), learned), key=lambda t: (bool(t[1]), t[0] in tokenizer.added)):
+        run = [i for i, _ in run]
+        text = "".join(map(tokenizer.token, run)) if special else tokenizer.decode(run)
+        line.append(text.replace("\n", "↵\n"), style=f"{'bold ' * special}{INK} on {LEARNED if is_learned else READ}")
+    (console or Console()).print(line)

@@ -1,22 +1,11 @@
 """Text to ids and back: normalise, cut out the special tokens, cut the rest into words, look each word up in the model."""
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
 from .char import checked
+from .special import id_of
 from .unicode import one_of
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A token that stands outside the model: found in the text before anything else looks at it."""
-    id: int
-    text: str
-    special: bool = True                        # text spells it only where that is asked for; decoding leaves it out
-    normalized: bool = False                    # it is looked for after the text was normalised
-    lstrip: bool = False                        # it swallows the white space to its left, or right
-    rstrip: bool = False
 
 
 class Tokenizer:
@@ -30,7 +19,6 @@ class Tokenizer:
         self.spec, self.model, self.normalize, self.cut, self.join = spec, model, normalize, cut, join
         self.added, self._frame = {t.id: t for t in added}, frame
         self.vocab_size = 1 + max([*model.tokens, *self.added])
-        self._ids = {t.text: t.id for t in added}
         self._raw = _finder(t for t in added if not t.normalized)
         self._normal = _finder((t for t in added if t.normalized), normalize)
 
@@ -39,10 +27,7 @@ class Tokenizer:
 
     def id_of(self, token):
         """The id of an added token, such as "<|endoftext|>"."""
-        if token not in self._ids:
-            known = ", ".join(map(repr, self._ids)) or "none"
-            raise ValueError(f"{token!r} is not among the tokenizer's added tokens: {known}")
-        return self._ids[token]
+        return id_of(token, self.added)
 
     def encode(self, text, *, special=False):
         """The ids of a text, int64 (T,). A special token written out is text like any other, unless `special`."""

@@ -12,7 +12,8 @@ from . import split, unicode
 from .bpe import BPE, count_words, from_visible, to_visible, train
 from .char import CharTokenizer
 from .letters import LetterTokenizer
-from .tokenizer import AddedToken, Tokenizer
+from .special import AddedToken
+from .tokenizer import Tokenizer
 from .wordpiece import WordPiece, basic_normalize, basic_words
 from .words import WordTokenizer
 
@@ -111,6 +112,15 @@ def from_dict(saved):
     """The tokenizer that a checkpoint remembers: what its `to_dict` gave."""
     kinds = {"char": CharTokenizer, "letters": LetterTokenizer, "words": WordTokenizer}
     return kinds[saved["kind"]].from_dict(saved) if saved["kind"] in kinds else build(saved["spec"])
+
+
+def with_added(tokenizer, tokens):
+    """The tokenizer, with those special tokens (str) that it lacks behind all of its own."""
+    lacking = [t for t in dict.fromkeys(tokens) if t not in {known.text for known in tokenizer.added.values()}]
+    if isinstance(tokenizer, CharTokenizer):
+        return type(tokenizer)(tokenizer.chars, [*(t.text for t in tokenizer.added.values()), *lacking])
+    more = [_added(t, i) for i, t in enumerate(lacking, tokenizer.vocab_size)]
+    return build(tokenizer.spec | {"added_tokens": [*(tokenizer.spec.get("added_tokens") or []), *more]})
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ WARM_UP = 2                             # steps launched plainly first: they com
 
 
 def captured_step(model, opt, *, max_norm=1.0):
-    """step(idx, targets) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
+    """step(idx, targets, documents=None) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
 
     It launches plainly, as train_step does, wherever a replay would be wrong: on the CPU, for a batch of another shape
-    than the recorded one, while dropout draws, in float64, for another optimizer than AdamW, and where recording fails (a
+    than the recorded one, for packed rows, while dropout draws, in float64, for another optimizer than AdamW, and where recording fails (a
     warning says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
     """
     return CapturedStep(model, opt, max_norm)
@@ -31,7 +31,9 @@ class CapturedStep:
         self.calls, self.replay = 0, None
         self.possible = type(opt) is AdamW and fits_kernel(opt.flat)
 
-    def __call__(self, idx, targets):
+    def __call__(self, idx, targets, documents=None):
+        if documents is not None:
+            return train_step(self.model, self.opt, idx, targets, documents, max_norm=self.max_norm)
         self.calls += 1
         if self.possible and not self.replay and self.calls > WARM_UP and self.fits():
             self.record(idx, targets)

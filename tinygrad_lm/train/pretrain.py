@@ -27,8 +27,7 @@ def pretrain(model, data, held_out, config, *, rng, run):
     learn = captured_step(model, opt, max_norm=config.max_norm)                          # on the CPU: train_step
     for step in run.steps(config.steps, model=model, opt=opt, rng=rng):
         opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=config.steps)
-        idx, targets = data.sample(rng, config.batch_size)
-        loss = learn(idx, targets)
+        loss = learn(*data.sample(rng, config.batch_size))
         if (step + 1) % config.eval_every == 0 or step + 1 == config.steps:
             run.log(step + 1, loss=loss, held_out=evaluate(model, held_out), lr=opt.lr)
         elif (step + 1) % 10 == 0:
@@ -42,10 +41,10 @@ def evaluate(model, data, *, batch_size=256):
     total = count = 0
     rank, ranks = mpi.place()
     with no_grad(), evaluating(model):
-        for idx, targets in islice(data.chunks(batch_size), rank, None, ranks):
-            n = int((targets != -100).sum())
+        for batch in islice(data.chunks(batch_size), rank, None, ranks):
+            n = int((batch[1] != -100).sum())
             if n:
-                total += model.loss(idx, targets).item() * n
+                total += model.loss(*batch).item() * n
                 count += n
     total, count = mpi.totals(total, count)
     if not count:

@@ -19,13 +19,12 @@ class SFTConfig:
 
 
 def sft(model, data, held_out, config, *, rng, run):
-    """Fine-tune `model` on Rows whose targets are the answers' tokens; returns the loss on `held_out`, in nats a token."""
+    """Fine-tune `model` on Rows, or Packed ones, whose targets are the answers' tokens; returns the loss on `held_out`, in nats a token."""
     opt = AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     learn = captured_step(model, opt, max_norm=config.max_norm)                          # on the CPU: train_step
     for step in run.steps(config.steps, model=model, opt=opt, rng=rng):
         opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=config.steps)
-        idx, targets = data.sample(rng, config.batch_size)
-        loss = learn(idx, targets)
+        loss = learn(*data.sample(rng, config.batch_size))
         if (step + 1) % config.eval_every == 0 or step + 1 == config.steps:
             run.log(step + 1, loss=loss, held_out=evaluate(model, held_out), lr=opt.lr)
         elif (step + 1) % 10 == 0:

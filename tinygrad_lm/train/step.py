@@ -8,10 +8,11 @@ from .. import parallel
 from ..backend import keep_memory_warm
 
 
-def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
+def train_step(model, opt, idx, targets, documents=None, *, max_norm=1.0, workers=None):
     """Move the model's parameters once along the gradient of its loss on one batch; returns the loss before.
 
-    idx and targets are int (B, T); a target of −100 is ignored. The gradient's norm is clipped to `max_norm`. The batch
+    idx and targets are int (B, T); a target of −100 is ignored; documents, int (B, T), says which of the examples in a packed
+    row each token belongs to. The gradient's norm is clipped to `max_norm`. The batch
     is split over `workers` threads: by default as many as the work is worth, and one for a model on the GPU, whose batch
     may lie on the host.
     """
@@ -20,8 +21,9 @@ def train_step(model, opt, idx, targets, *, max_norm=1.0, workers=None):
         workers = 1
     workers = parallel.choose_workers(opt.n_parameters, idx) if workers is None else workers
     opt.zero_grad()
+    batch = (idx, targets) if documents is None else (idx, targets, documents)
     with parallel.one_blas_thread(), quiet_overflow(opt):
-        loss = parallel.backward(model, opt, idx, targets, workers=workers)
+        loss = parallel.backward(model, opt, *batch, workers=workers)
         check_loss(loss, opt)
         update(opt, max_norm, workers=workers)
     return loss
