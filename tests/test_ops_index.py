@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import basic_indices, integer_array_indices
 from tinygrad_lm import Tensor, functional as F
 from tinygrad_lm.ops import embedding, index as ix
 
-from .checks import check, gradients, tensor, there
+from .checks import check, check_same, gradients, tensor, there
 from .strategies import array, lattice, shapes
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -79,6 +79,21 @@ def test_embedding(onehot, n, shape, seed):
 def test_embedding_takes_lists():
     w = tensor(np.arange(6.0).reshape(3, 2))
     assert F.embedding([[2], [0]], w).data.tolist() == [[[4, 5]], [[0, 1]]]
+
+
+@given(st.sampled_from([1, 4, 9]), st.integers(0, 3), st.integers(0, 4), st.integers(0, 2), st.integers(0, 2), st.data())
+def test_placed_embedding(n, B, T, start, rest, data):
+    idx = data.draw(array((B, T), lambda rng, s: rng.integers(0, n, s))).astype(int)
+    w, p = data.draw(array((n, 3))), data.draw(array((start + T + rest, 3)))
+    check_same(lambda w, p: F.placed_embedding(idx, w, p, start=start),
+               lambda w, p: F.embedding(idx, w) + p[start:start + T], w, p)
+
+
+def test_placed_embedding_needs_places():
+    w, p = tensor(np.ones((2, 3))), tensor(np.ones((4, 3)))
+    for idx, start in (np.zeros((1, 3), int), 2), (np.zeros(3, int), 0):
+        with pytest.raises(ValueError, match=r"shape \((1, )?3,?\) from place \d .* there are 4"):
+            F.placed_embedding(idx, w, p, start=start)
 
 
 def test_argmax():

@@ -229,6 +229,7 @@ _getitem = op(ix.getitem_forward, ix.getitem_backward)
 _gather = op(ix.gather_forward, ix.gather_backward)
 _take = op(ix.take_forward, ix.take_backward)
 _embedding = op(emb.embedding_forward, emb.embedding_backward)
+_placed_embedding = op(emb.placed_embedding_forward, emb.placed_embedding_backward)
 
 
 def getitem(x, index):
@@ -252,9 +253,24 @@ def take(x, index, *, axis):
 
 def embedding(idx, weight):
     """Row idx of a table: idx int (...), weight (V, C) -> (..., C). Ids are checked, and move to the table's device."""
-    idx = Tensor(idx).data                                          # lists, too
+    return _embedding(weight, idx=_ids_for(weight, idx))
+
+
+def placed_embedding(idx, weight, places, *, start=0):
+    """The same plus the rows of a second table for the places start, start + 1, …, in one operation: idx int (B, T), weight
+    (V, C), places (P, C) -> (B, T, C)."""
+    idx = _ids_for(weight, idx)
+    if idx.ndim != 2 or start + idx.shape[1] > raw(places).shape[0]:
+        raise ValueError(f"token ids of shape {idx.shape} from place {start} on need shape (B, T) and start + T places, of which "
+                         f"there are {raw(places).shape[0]}")
+    return _placed_embedding(weight, places, idx=idx, start=start)
+
+
+def _ids_for(weight, idx):
+    """Token ids, an array or lists, checked, where the table is."""
+    idx = Tensor(idx).data
     check_ids(idx, raw(weight).shape[0], "token id")
-    return _embedding(weight, idx=beside(idx, raw(weight)))
+    return beside(idx, raw(weight))
 
 
 def check_ids(ids, size, what):

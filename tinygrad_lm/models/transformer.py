@@ -191,11 +191,7 @@ class GPT(Module):
                 raise ValueError("documents share a row in training: they go with neither a mask nor a cache")
             seen = own_past(beside(F.raw(documents), self.wte.weight.data))       # (B, T, T)
             keys, places = seen[:, None], seen.sum(-1) - 1
-        x, turn = self.wte(idx), None                                             # (B, T, C)
-        if self.wpe is not None:
-            x = x + (self.wpe.weight[past:past + T] if places is None else self.wpe(places))
-        else:
-            turn = rotary_angles(self.config, np.arange(past, past + T) if places is None else places, x.data)
+        x, turn = self.embedded(idx, past, places)                                # (B, T, C)
         x = self.drop(x)
         for i, block in enumerate(self.blocks):
             if self.checkpoint_blocks and cache is None:
@@ -203,6 +199,14 @@ class GPT(Module):
             else:
                 x = block(x, keys, cache and cache.layers[i], turn)
         return self.ln_f(x)
+
+    def embedded(self, idx, past, places):
+        """(vectors of tokens where they stand, the angles that rotary embedding turns by): (B, T) -> (B, T, C), None or cos
+        and sin. The tokens stand at `past` and after it, where `places` (B, T) does not say otherwise."""
+        if self.wpe is not None and places is None and type(self.wte) is Embedding:          # not quantised
+            return F.placed_embedding(idx, self.wte.weight, self.wpe.weight, start=past), None
+        x, places = self.wte(idx), np.arange(past, past + idx.shape[1]) if places is None else places
+        return (x, rotary_angles(self.config, places, x.data)) if self.wpe is None else (x + self.wpe(places), None)
 
     def loss(self, idx, targets, documents=None, *, mask=None):
         """Mean −log p(target) over the targets that are not −100: idx, targets int (B, T) -> scalar Tensor."""

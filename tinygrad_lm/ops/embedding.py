@@ -22,7 +22,7 @@ def embedding_backward(dy, saved):
     if V * N <= ONEHOT:                                  # few: onehotᵀ dy, a matrix product
         onehot = xp.zeros((V, N), dy.dtype)
         onehot[idx, xp.arange(N)] = 1
-        return onehot @ dy,
+        return onehot.dot(dy),
     order = xp.argsort(idx, kind="stable")               # many: bring equal tokens together and sum each run
     idx, dy = idx[order], dy[order]
     ends = [*(xp.flatnonzero(xp.diff(idx)) + 1).tolist(), N]
@@ -30,6 +30,23 @@ def embedding_backward(dy, saved):
     for start, end in zip([0, *ends], ends):
         dw[idx[start]] = ones[start:end].dot(dy[start:end])
     return dw,
+
+
+def placed_embedding_forward(w, p, *, idx, start=0):     # w (V, C), p (P, C), idx int (B, T)
+    """y = w[idx] + p[start …]: each token's vector, and that of its place"""
+    y = w.take(idx, 0)                                   # (B, T, C)
+    y += p[start:start + idx.shape[1]]
+    return y, (w.shape, idx, p.shape, start)
+
+
+def placed_embedding_backward(dy, saved, needs):
+    table, idx, places, start = saved
+    dw, = embedding_backward(dy, (table, idx)) if needs[0] else (None,)
+    if not needs[1]:
+        return dw, None
+    dp = array_module(dy).zeros(places, dy.dtype)
+    dp[start:start + dy.shape[1]] = dy.sum(0)
+    return dw, dp
 
 
 # ---- on the GPU: embedding.cu -----------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Normalisation of each row to a common size: layer norm (Ba et al. 2016 [LN]) and RMS norm (Zhang and Sennrich 2019
 [RMS])."""
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ def layer_norm_forward(x, w, b=None, *, eps=1e-5):                  # x (..., C)
     check_parameters(x, w, b)
     if fits_kernel(x) and x.dtype == w.dtype:
         return layer_norm_kernel_forward(x, w, b, eps=eps)
-    normed, rstd = standardised(as_rows(x), eps)                    # (N, C), (N, 1)
+    normed, rstd = standardised(x.reshape(-1, x.shape[-1]), eps)    # (N, C), (N, 1)
     y = normed * w
     if b is not None:
         y += b
@@ -75,11 +74,6 @@ def check_parameters(x, w, b=None):
     for p in (w, b):
         if p is not None and p.shape != x.shape[-1:]:
             raise ValueError(f"x of shape {x.shape} takes parameters of shape {x.shape[-1:]}, not {p.shape}")
-
-
-def as_rows(x):
-    """(..., C) -> (N, C)"""
-    return x.reshape(prod(x.shape[:-1]), x.shape[-1])               # not −1, which an empty batch leaves open
 
 
 def standardised(x, eps):
