@@ -73,19 +73,19 @@ def test_likelihood_by_hand_and_its_length():
     p = {"a": 2.5 / 6.5, "b": 1.5 / 6.5, "é": 0.5 / 6.5}
     q = e.Question("copa", "en", "", ["b", "aaaa", "é"], 0)
     total = [log(p["b"]), 4 * log(p["a"]), log(p["é"])]
-    np.testing.assert_allclose(e.scores(model, q, "none"), total)
-    np.testing.assert_allclose(e.scores(model, q, "bytes"), [total[0], total[1] / 4, total[2] / 2])
-    np.testing.assert_allclose(e.scores(model, q, "tokens"), [total[0], total[1] / 4, total[2]])
-    assert e.scores(model, q, "none").argmax() == 0 and e.scores(model, q, "bytes").argmax() == 1
+    np.testing.assert_allclose(e.scores(model, [q], "none")[0], total)
+    np.testing.assert_allclose(e.scores(model, [q], "bytes")[0], [total[0], total[1] / 4, total[2] / 2])
+    np.testing.assert_allclose(e.scores(model, [q], "tokens")[0], [total[0], total[1] / 4, total[2]])
+    assert e.scores(model, [q], "none")[0].argmax() == 0 and e.scores(model, [q], "bytes")[0].argmax() == 1
     with pytest.raises(ValueError, match="normalise is one of none, bytes, tokens, not 'letters'"):
-        e.scores(model, q, "letters")
+        e.scores(model, [q], "letters")
 
 
 def test_the_prompt_counts():
     tokenizer = CharTokenizer("abx")
     model = NGram(["ab", "xa"], tokenizer, order=2)
-    assert e.scores(model, e.Question("copa", "en", "a", ["b", "a"], 0)).argmax() == 0
-    assert e.scores(model, e.Question("copa", "en", "x", ["b", "a"], 0)).argmax() == 1
+    assert e.scores(model, [e.Question("copa", "en", "a", ["b", "a"], 0)])[0].argmax() == 0
+    assert e.scores(model, [e.Question("copa", "en", "x", ["b", "a"], 0)])[0].argmax() == 1
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------

