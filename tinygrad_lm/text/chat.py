@@ -1,4 +1,4 @@
-"""A conversation as one text, the way chat models have learned to read it: ChatML, in which special tokens mark every message.
+"""A conversation as one text, the way chat models have learned to read it: ChatML, where special tokens mark every message.
 
     <|im_start|>user
     What is the capital of France?<|im_end|>
@@ -38,7 +38,7 @@ def template_of(tokenizer, source=None):
     gives where there is none (the Jinja text of its chat_template; only that message is taken from it)."""
     marks = {token.text for token in tokenizer.added.values()} if hasattr(tokenizer, "added") else set()
     if not {START, END} <= marks:
-        raise ValueError(f"this model's tokenizer has no tokens {START} and {END}: it was not tuned to chat in a way that is "
-                         "known here (ChatML)")
+        raise ValueError(f"this model's tokenizer has no tokens {START} and {END}: it was not tuned to chat in a way that "
+                         "is known here (ChatML)")
     found = re.search(re.escape(START) + r"system(?:\n|\\n)([^{}'\"]+?)" + re.escape(END), source or "")
     return ChatTemplate(system=found and found[1])
