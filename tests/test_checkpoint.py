@@ -152,8 +152,8 @@ def test_a_vocabulary_that_does_not_belong_to_the_model(tmp_path):
     """Fewer tokens than the embedding has rows, or more: the ids would stand for other tokens, or for none."""
     for chars in ("ab", "abcdefghijklmnopqrstuvwxyz"):
         save_model(tmp_path / "x", model(), tokenizer=CharTokenizer(chars).to_dict())
-        with pytest.raises(CheckpointError, match=f"the tokenizer has {len(chars) + 2} tokens, and the model's embedding {V}: "
-                                                  "they do not belong together") as caught:
+        said = f"the tokenizer has {len(chars) + 2} tokens, and the model's embedding {V}: they do not belong together"
+        with pytest.raises(CheckpointError, match=said) as caught:
             load_model(tmp_path / "x")
         assert one_line(caught, tmp_path / "x")
 

@@ -169,7 +169,7 @@ def test_the_first_neural_model(tg, verse, tmp_path):
     assert tg(*learn, "--resume")[1] == whole[1]
     code, out, err = tg("sample", run, "--prompt", "the rain", "--max-new-tokens", 20, "--top-k", 3)
     assert code == 0 and out.startswith("the rain") and "goes on from the last 4" in err
-    assert len(tg("sample", run, "-n", 3, "--stop", "\n")[1].splitlines()) == 6        # each behind the newline that begins it
+    assert len(tg("sample", run, "-n", 3, "--stop", "\n")[1].splitlines()) == 6      # each behind the newline that begins it
     first = tg("rank", "--model", run, "niar eht", "the rain")[1].splitlines()[0]
     assert first.endswith("the rain")
     assert "bits a byte" in tg("evaluate", run, "--text", verse / "verse.txt")[1]
@@ -195,7 +195,8 @@ def test_weights_that_are_no_numbers(tg, pretrained, tmp_path):
     tensors, meta = load(pretrained / "checkpoint.safetensors")
     tensors["model/ln_f.weight"][:] = np.nan
     save(tmp_path / "broken.safetensors", tensors, meta)
-    for command in (["sample", tmp_path / "broken.safetensors"], ["rank", "--model", tmp_path / "broken.safetensors", "anna"]):
+    broken = tmp_path / "broken.safetensors"
+    for command in (["sample", broken], ["rank", "--model", broken, "anna"]):
         code, _, err = tg(*command)
         assert code == 1 and "NaN or infinite" in err and "Traceback" not in err
 
@@ -219,10 +220,12 @@ def wrong(tmp_path, pretrained):
         (["pretrain", "--text", few, "--tokenizer", tmp_path / "none.json"], "none.json: No such file"),
         (["pretrain", "--text", few, "--tokenizer", latin], "latin.txt is not a tokenizer"),
         (["pretrain", "--text", few, "--tokenizer", tmp_path / "vocab.txt"], "does not give the text back: .* becomes"),
-        (["pretrain", "--text", few, "--tokenizer", tmp_path / "gap.json"], "gap.json cannot spell .*few.txt: .*no token for the byte 0x77"),
+        (["pretrain", "--text", few, "--tokenizer", tmp_path / "gap.json"],
+         "gap.json cannot spell .*few.txt: .*no token for the byte 0x77"),
         (["pretrain", "--text", few, "--tokenizer", tmp_path / "bpe.json"],
          "few.txt is too short: an example takes 33 tokens, and the nine tenths that are learned from have 7"),
-        (["pretrain", "--text", few, "--block-size", 3], "an example takes 4 tokens, and the tenth that is measured on has 1"),
+        (["pretrain", "--text", few, "--block-size", 3],
+         "an example takes 4 tokens, and the tenth that is measured on has 1"),
         (["sample", pretrained, "--prompt", ""], "--prompt: it is empty: give a beginning"),
         (["neural", "--context", 0, "--text", few], "context must be at least 1, not 0"),
         (["ngram", "--text", few], "2 paragraphs"),

@@ -218,8 +218,8 @@ def test_every_known_text_says_all_that_is_needed():
             assert re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size > 0 and file.address.startswith("https://")
 
 
-MEASURED = {"tinyshakespeare.txt": "tinyshakespeare.txt", "ChatbotData.csv": "chatbot_ko.csv", "vocab.json": "gpt2_encoder.json",
-            "merges.txt": "gpt2_vocab.bpe"}
+MEASURED = {"tinyshakespeare.txt": "tinyshakespeare.txt", "ChatbotData.csv": "chatbot_ko.csv",
+            "vocab.json": "gpt2_encoder.json", "merges.txt": "gpt2_vocab.bpe"}
 
 
 @pytest.mark.parametrize("name", MEASURED)

@@ -116,6 +116,17 @@ def test_every_command_on_the_device(cupy, tg, tmp_path):
     assert tg("sample", tmp_path / "cuda" / "ppo", "--prompt", "^k5>", "-n", 3)[1] == there[-1]
 
 
+def test_the_first_neural_model_on_the_device(cupy, tg, tmp_path):
+    said = {}
+    for device in ("cuda", "cpu"):
+        before, out = cupy.synchronisations, tmp_path / device
+        code, trained, err = tg("neural", "--steps", 5, "--batch-size", 4, "--out", out, "--device", device)
+        assert code == 0, err
+        said[device] = numbers(trained), tg("sample", tmp_path / "cuda", "-n", 3, "--device", device)[1]
+        assert (cupy.synchronisations > before) == (device == "cuda")
+    assert said["cuda"][0] == pytest.approx(said["cpu"][0], abs=1e-3) and said["cuda"][1] == said["cpu"][1]
+
+
 def test_the_demo_on_the_device(cupy, tmp_path):
     config = demo.DemoConfig(pretrain=demo.PretrainConfig(steps=3), sft=demo.SFTConfig(steps=3), rankings=16,
                              reward=demo.RewardConfig(epochs=1), ppo=demo.PPOConfig(iterations=1, batch_size=8),
@@ -129,7 +140,7 @@ def test_the_demo_on_the_device(cupy, tmp_path):
 
 
 COMMANDS = {"pretrain": (), "sft": ("--model", "x"), "reward": ("--model", "x"), "ppo": ("--model", "x", "--reward", "y"),
-            "sample": ("x",), "demo": ()}
+            "sample": ("x",), "demo": (), "neural": ()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -39,8 +39,8 @@ def has_shape_of_gpt2(c):
 
 def gpt2_decoder(model):
     (rows, scores), positions = table(model), model.wpe.weight.data
-    blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2), linear(b.mlp.proj))
-              for b in model.blocks]
+    blocks = [(linear(b.attn.qkv, b.ln1), b.attn.config.n_head, linear(b.attn.proj), linear(b.mlp.fc, b.ln2),
+               linear(b.mlp.proj)) for b in model.blocks]
     g, b, eps = model.ln_f.weight.data, raw(model.ln_f.bias), model.ln_f.eps
 
     def read(token, cache):
@@ -57,7 +57,8 @@ def gpt2_decoder(model):
 # ---- LLaMA -----------------------------------------------------------------------------------------------------------
 
 def has_shape_of_llama(c):
-    return c.causal and c.position == "rotary" and c.norm == "rms" and c.activation == "silu" and c.gated and c.order == "pre"
+    return c.causal and c.position == "rotary" and c.norm == "rms" and c.activation == "silu" and c.gated \
+        and c.order == "pre"
 
 
 def llama_decoder(model):

@@ -92,8 +92,8 @@ def stream(model, idx, max_new_tokens, *, rng, temperature=1.0, top_k=None, top_
 
 
 def remembering(model, text, mask, max_new_tokens):
-    """scores_after(token): what a GPT expects, (B, V), when the texts (B, T) go on with one token more each, (B,); None at the
-    first call. Keys and values of what was read are kept."""
+    """scores_after(token): what a GPT expects, (B, V), when the texts (B, T) go on with one token more each, (B,); None at
+    the first call. Keys and values of what was read are kept."""
     block = model.config.block_size
     readers = 1 if model.device == "cuda" else choose_readers(model.n_parameters(), len(text))
     parts = np.array_split(np.arange(len(text)), readers)
@@ -138,7 +138,7 @@ def window(text, mask, written, block):
 
 
 def kept(T, block):
-    """Of a text of T tokens, how many are read when it is read anew: all, or half a block, so that there is room to write."""
+    """Of a text of T tokens, how many are read when it is read anew: all, or half a block, so that there is room."""
     return T if T <= block else max(1, block // 2)
 
 

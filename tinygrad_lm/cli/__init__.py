@@ -38,9 +38,9 @@ def commands(context):
     holds it: `tinygrad-lm size llama-2-7b`. At the end of the road, a model that others have trained: `tinygrad-lm chat`.
     """
     rank, ranks = mpi.place()
-    if ranks > 1 and context.invoked_subcommand not in ("pretrain", "neural", "sft"):
+    if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):
         raise click.UsageError(f"{context.invoked_subcommand} runs in one process, and mpirun has started {ranks}: only "
-                               "pretrain, neural and sft share their work")
+                               "pretrain and sft share their work")
     if ranks > 1:
         mpi.comm()                                  # now, so that what is missing is said before any work
     if rank:

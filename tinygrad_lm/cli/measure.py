@@ -8,7 +8,7 @@ from ..models.size import DTYPES, RECOMPUTED
 
 @click.command()
 @click.argument("part", default="all", type=click.Choice(["all", "step", "ops", "generate", "growth"]))
-@click.option("--out", default="runs/bench", show_default=True, type=click.Path(path_type=Path), help="folder for the results")
+@click.option("--out", default="runs/bench", show_default=True, type=click.Path(path_type=Path), help="the results' folder")
 @click.option("--quick", is_flag=True, help="smaller sizes, about half a minute")
 def bench(part, out, quick):
     """Measure this machine, beside PyTorch where it is installed: tables, pictures, results.json."""

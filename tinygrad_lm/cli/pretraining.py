@@ -13,14 +13,15 @@ from .stages import stage
 def text_options(command):
     """The flags that say what is read, and as which tokens."""
     command = click.option("--tokenizer", "tokenizer_path", type=click.Path(path_type=Path),
-                           help="tokens for --text: a tokenizer.json, or a folder with vocab.json and merges.txt; without it, "
-                                "characters")(command)
-    return click.option("--text", type=click.Path(path_type=Path), help="learn this text instead of the names (UTF-8)")(command)
+                           help="tokens for --text: a tokenizer.json, or a folder with vocab.json and merges.txt; without "
+                                "it, characters")(command)
+    return click.option("--text", type=click.Path(path_type=Path),
+                        help="learn this text instead of the names (UTF-8)")(command)
 
 
 @click.command()
 @text_options
-@click.option("--architecture", default="gpt2", show_default=True, type=click.Choice([*FAMILIES]), help="the network's family")
+@click.option("--architecture", default="gpt2", show_default=True, type=click.Choice([*FAMILIES]), help="the family")
 @click.option("--n-layer", default=3, show_default=True, help="blocks")
 @click.option("--n-head", default=4, show_default=True, help="heads a block")
 @click.option("--n-embd", default=64, show_default=True, help="channels")
@@ -28,8 +29,8 @@ def text_options(command):
 @click.option("--dropout", default=0.0, show_default=True, help="share of activations dropped in training")
 @click.option("--checkpoint-blocks", is_flag=True, help="less memory, more time: backward computes each block again")
 @stage_options(PretrainConfig, "runs/pretrain")
-def pretrain(text, tokenizer_path, architecture, n_layer, n_head, n_embd, block_size, dropout, checkpoint_blocks, seed, device,
-             **options):
+def pretrain(text, tokenizer_path, architecture, n_layer, n_head, n_embd, block_size, dropout, checkpoint_blocks, seed,
+             device, **options):
     """Stage 1: predict the next character, or token, of names or of a text of yours."""
     from ..models import GPT, GPTConfig
     source = read_source(text, tokenizer_path, block_size)
@@ -74,5 +75,5 @@ def read_source(text, tokenizer_path, T):
     if text is not None:
         return source.from_text(text, T, tokenizer_path)
     if tokenizer_path is not None:
-        raise click.UsageError("--tokenizer is for a text of yours: give --text, too; the names have an alphabet of their own")
+        raise click.UsageError("--tokenizer is for a text of yours: give --text, too; the names have their own alphabet")
     return source.from_names()

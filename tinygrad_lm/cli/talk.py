@@ -30,8 +30,8 @@ def chat(model, system, temperature, top_p, repetition, max_new_tokens, context,
     from ..models.named import load_for_chat
     network, tokenizer, template = load_for_chat(model)
     longest = min(max_new_tokens, network.config.block_size // 2)
-    talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system, context=context,
-                        max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
+    talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system,
+                        context=context, max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
     click.echo(f"{model}: {network.n_parameters():,} parameters. Ctrl-C ends an answer, /quit the conversation.", err=True)
     while (question := next_line()) != "/quit":
         try:

@@ -26,15 +26,15 @@ def sample(checkpoint, prompt, number, max_new_tokens, stop, seed, device, **cho
     from ..models.network import load_network
     from ..text.streaming import until_stop
     if prompt == "":
-        raise click.BadParameter("it is empty: give a beginning, or leave --prompt out for the usual one", param_hint="--prompt")
+        raise click.BadParameter("it is empty: give a beginning, or leave it out for the usual one", param_hint="--prompt")
     model = load_network(checkpoint)
     network, tokenizer, rng = model.network.to(device), model.tokenizer, np.random.default_rng(seed)
     ids = np.array([model.start]) if prompt is None else tokenizer.encode(prompt)
     prompt = tokenizer.decode(ids) if prompt is None else prompt
-    end = None if tokenizer.decode([model.end]) else model.end             # a line's end, which is visible, is not the text's
+    end = None if tokenizer.decode([model.end]) else model.end           # a line's end, which is visible, is not the text's
     if (read := prompt_read(network, len(ids))) < len(ids):
-        click.echo(f"the prompt has {len(ids):,} tokens, more than the model reads at once: it goes on from the last {read:,}",
-                   err=True)
+        click.echo(f"the prompt has {len(ids):,} tokens, more than the model reads at once: it goes on from the last "
+                   f"{read:,}", err=True)
     if number == 1:
         click.echo(prompt, nl=False)
         for piece in stream_text(network, tokenizer, ids, max_new_tokens, rng=rng, end=end, stop=stop, **choice):

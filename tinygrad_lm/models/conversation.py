@@ -32,8 +32,8 @@ class Conversation:
         self.read_one = decoder(model)
 
     def ask(self, question):
-        """Yield the answer in pieces of text, as it is written. To stop early, close the generator: the answer so far is what
-        the model has said."""
+        """Yield the answer in pieces of text, as it is written. To stop early, close the generator: the answer so far is
+        what the model has said."""
         t = self.template
         turn = [*t.message(self.tokenizer, "user", question), *t.begin(self.tokenizer, "assistant")]
         close = t.close(self.tokenizer)
@@ -57,8 +57,8 @@ class Conversation:
     def make_room(self, needed, *, question):
         """Forget the oldest turns, if what is to come would not fit."""
         if len(self.system) + needed > self.room:
-            raise ValueError(f"the question takes {question:,} tokens, the system message {len(self.system):,} and the answer "
-                             f"up to {self.max_new_tokens:,}, and the context has {self.room:,}: shorten the question, or "
+            raise ValueError(f"the question takes {question:,} tokens, the system message {len(self.system):,} and the "
+                             f"answer up to {self.max_new_tokens:,}, and the context has {self.room:,}: shorten the question, or "
                              "allow a longer context or shorter answers")
         if len(self.ids()) + needed <= self.room:
             return
@@ -70,7 +70,8 @@ class Conversation:
         return sum(self.turns, self.system)
 
     def next_token(self, said):
-        """Read what the cache does not hold yet, and draw what comes next in the answer, of which `said` are the ids so far."""
+        """Read what the cache does not hold yet, and draw what comes next in the answer, of which `said` are the ids so
+        far."""
         ids = self.ids()
         known = next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
         self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted

@@ -23,8 +23,8 @@ SCORES = 1 << 22                        # scores that the head gives at once: 16
 
 
 class NetworkModel(LanguageModel):
-    """`network(idx)` gives scores of every next token, int (B, T) -> (B, T, V), for T up to `network.config.block_size`. V may
-    be larger than the vocabulary: what the tokenizer does not know has no probability here.
+    """`network(idx)` gives scores of every next token, int (B, T) -> (B, T, V), for T up to `network.config.block_size`. V
+    may be larger than the vocabulary: what the tokenizer does not know has no probability here.
 
     `start` stands before every text and `end` ends a sentence: both the tokenizer's end token, unless the network was
     trained on something else (lines of one long text: the newline).
@@ -135,12 +135,12 @@ class NetworkModel(LanguageModel):
 
 
 def check_finite(logp, after=None):
-    """Refuse log-probabilities that are NaN or infinite: of a text's tokens in turn, or of all that may come `after` so many."""
+    """Refuse log-probabilities that are NaN or infinite: of a text's tokens, or of all that may come `after` so many."""
     wrong = ~np.isfinite(logp)
     if wrong.any():
         after = int(wrong.argmax()) if after is None else after
-        raise FloatingPointError(f"the model's scores are NaN or infinite after {after} tokens: its weights are damaged, or its "
-                                 "sums overflow")
+        raise FloatingPointError(f"the model's scores are NaN or infinite after {after} tokens: its weights are damaged, or "
+                                 "its sums overflow")
 
 
 def windows(N, block):
@@ -170,7 +170,7 @@ def on_the_left(rows, rest):
 
 
 def load_pretrained(folder):
-    """The GPT of a folder of Hugging Face's layout as a language model; config.json says which tokens start and end a text."""
+    """The GPT of a folder of Hugging Face's layout as a language model; config.json says what starts and ends a text."""
     settings = read_json(folder / "config.json")
     end = settings.get("eos_token_id")
     end = end[0] if isinstance(end, list) else end
@@ -205,8 +205,8 @@ def load_network(path):
 
 
 def sentence_bounds(tokenizer):
-    """(start, end), the ids between which a sentence stands in what the tokenizer's model has read. Of names, ^ starts one and
-    the end token ends it; of a text of many lines, a sentence stands between two newlines."""
+    """(start, end), the ids between which a sentence stands in what the tokenizer's model has read. Of names, ^ starts one
+    and the end token ends it; of a text of many lines, a sentence stands between two newlines."""
     chars = getattr(tokenizer, "chars", "\n")                         # other kinds of tokenizers spell everything
     if "^" in chars:
         return tokenizer.encode("^")[0], tokenizer.end

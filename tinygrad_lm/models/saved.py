@@ -29,15 +29,15 @@ def describe(model, tokenizer):
 
 
 def load_model(path, *kinds):
-    """(model, tokenizer, meta) from a checkpoint, or from a run's folder, which has one; `kinds` are those of BUILD that will
-    do, "gpt" where none is given."""
+    """(model, tokenizer, meta) from a checkpoint, or from a run's folder, which has one; `kinds` are those of BUILD that
+    will do, "gpt" where none is given."""
     kinds = kinds or ("gpt",)
     path = checkpoint_in(path)
     tensors, meta = load(path)
     try:
         if meta["kind"] not in kinds:
-            raise CheckpointError(f"{path} holds a model of kind {meta['kind']!r}, and {' or '.join(map(repr, kinds))} is needed "
-                                  "here")
+            needed = " or ".join(map(repr, kinds))
+            raise CheckpointError(f"{path} holds a model of kind {meta['kind']!r}, and {needed} is needed here")
         model, tokenizer = BUILD[meta["kind"]](meta["config"]), tokenizer_json.from_dict(meta["tokenizer"])
         check_vocabulary(tokenizer, model.config, path)
         if "quantised" in meta:

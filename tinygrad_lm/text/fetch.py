@@ -58,8 +58,8 @@ def coming(file, path, timeout):
                 came += len(piece)
                 yield piece
     except (OSError, HTTPException) as error:
-        raise ValueError(f"{file.address} cannot be fetched: {reason(error, timeout)}. If you have the file, put it there by "
-                         f"hand: {path}; the samples that come with the package need no network") from None
+        raise ValueError(f"{file.address} cannot be fetched: {reason(error, timeout)}. If you have the file, put it there "
+                         f"by hand: {path}; the samples that come with the package need no network") from None
 
 
 def reason(error, timeout):
@@ -91,5 +91,5 @@ def check(file, found, came):
     if came < file.size:
         raise ValueError(f"{file.address} broke off after {came:,} of {file.size:,} bytes; what came is deleted: try again")
     if found != file.sha256:
-        raise ValueError(f"{file.address} is another file than it was: its sha256 is {found}, expected {file.sha256}; what came "
-                         "is deleted")
+        raise ValueError(f"{file.address} is another file than it was: its sha256 is {found}, expected {file.sha256}; "
+                         "what came is deleted")

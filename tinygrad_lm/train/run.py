@@ -81,7 +81,7 @@ class Run:
 
 
     def _compare(self, meta, model):
-        """Refuse a checkpoint whose ids mean other tokens, or whose weights are those of another network of the same shapes."""
+        """Refuse a checkpoint whose ids mean other tokens, or whose weights are another network's of the same shapes."""
         own = json.loads(json.dumps(describe(model, self.tokenizer)))
         saved, ours = meta["config"], own["config"]
         other = [f"{key} {saved[key]!r}, and this run has {ours[key]!r}" for key in ours
