@@ -119,7 +119,7 @@ def panel(ax, unit, asked, points):
     for name in sorted(KINDS, key=lambda name: curves[name][-1]):
         ax.plot(budgets, curves[name], color=KINDS[name][1], marker="o", ms=5, lw=1.8)
         height = max(curves[name][-1], height * step)
-        ax.annotate(f"{name}  {curves[name][-1]:.3g}", (budgets[-1], height), (9, 0), textcoords="offset points",
+        ax.annotate(f"{name}  {curves[name][-1]:#.3g}", (budgets[-1], height), (9, 0), textcoords="offset points",
                     color=KINDS[name][1], va="center", weight="bold")
     if asked["once"] < budgets[-1]:
         ax.axvline(asked["once"], color=GREY, lw=1, ls="--")
