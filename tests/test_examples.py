@@ -1,4 +1,5 @@
 """The examples run, end with the line that they promise, and leave their figure."""
+import json
 import os
 import re
 import subprocess
@@ -31,13 +32,34 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 
 
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
+                                            ("word_neighbours.py", "word-neighbours"),
                                             ("longer_context.py", "longer-context"),
                                             ("quantisation.py", "quantisation"), ("05_instructions.py", "instructions")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
-        return re.sub(r"\d[\d,.]*", "#", line)
+        return re.sub(r"\d[\d,.]*|(?<=nearest to he: ).+", "#", line)
     assert without_numbers(run(script, "--fast", "--out", tmp_path)[-1]) == without_numbers(promised(script))
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_korean_sentence_in_text_and_figure(tmp_path):
+    lines = run("01_probability_of_a_sentence.py", "--language", "ko", "--out", tmp_path)
+    letters = next(i for i, line in enumerate(lines) if line.startswith("   ㄴㅗㅇㅣㄴㅇㅡㄴ␣ "))
+    assert lines[letters + 1].split() and set(lines[letters + 1]) <= set(" ▁▂▃▄▅▆▇█")
+    assert (tmp_path / "surprise.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_words_beside_letters_and_points_that_are_kept(tmp_path):
+    """The second run finds the points of the first, and of another text it starts anew."""
+    for text in "The rain in Spain falls mainly in the plain. ", "A cat sat on a mat, and a rat sat on a hat. ":
+        (tmp_path / "text.txt").write_text("\n\n".join([text * 12] * 20), encoding="utf-8")
+        arguments = ("--tokens", "words", "--text", tmp_path / "text.txt", "--budgets", 1024, 2048, "--out", tmp_path)
+        first = run("04_ngram_to_gpt.py", *arguments)
+        kept = json.loads((tmp_path / "ngram-to-gpt-words.json").read_text(encoding="utf-8"))
+        assert {*kept["points"]} == {"1024", "2048"} and kept["asked"]["text"] == "text.txt"
+        kept["points"]["2048"]["GPT"] = 123.0
+        (tmp_path / "ngram-to-gpt-words.json").write_text(json.dumps(kept), encoding="utf-8")
+        assert "GPT 123.00" in run("04_ngram_to_gpt.py", *arguments)[-1] and "GPT 123.00" not in first[-1]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from tinygrad_lm.models.language_model import LanguageModel, draw_token, rank
 from tinygrad_lm.models.network import NetworkModel, load_network, windows
 from tinygrad_lm.models.neural import PAD, neighbours, plane
 from tinygrad_lm.models.ngram import Grams, add_k, discounts, kneser_ney, maximum_likelihood
+from tinygrad_lm.nn import evaluating
 from tinygrad_lm.text.char import CharTokenizer
 from tinygrad_lm.text.words import WordTokenizer
 
@@ -342,6 +343,20 @@ def test_feed_forward_is_its_formula():
         past = ([PAD, PAD] + idx[0].tolist())[t:t + 3]
         wanted = b + U @ np.tanh(d + H @ np.concatenate([C[i] for i in past]))
         np.testing.assert_allclose(net(idx).data[0, t], wanted, rtol=1e-12)
+
+
+def test_a_feed_forward_drops_while_it_trains_alone():
+    """Embeddings and hidden units are dropped: what is left of either is scaled up, so that scores agree on average."""
+    net, plain = (FeedForward(FeedForwardConfig(V, 3, 4, 6, dropout=p), rng=np.random.default_rng(0)) for p in (0.5, 0.0))
+    idx = np.array([[2, 4, 3]])
+    with evaluating(net):
+        np.testing.assert_array_equal(net(idx).data, plain(idx).data)
+    dropped = np.array([net(idx).data[0, -1] for _ in range(4000)])
+    np.testing.assert_allclose(dropped.mean(0), plain(idx).data[0, -1], atol=0.05)         # small embeddings: tanh is linear
+    hidden = np.array([net.drop(net.hidden.bias).data == 0 for _ in range(200)])
+    assert 0.4 < hidden.mean() < 0.6 and np.unique(dropped.round(6), axis=0).shape[0] > 2 ** 6     # not hidden units alone
+    with pytest.raises(ValueError, match="dropout|probability"):
+        FeedForward(FeedForwardConfig(V, dropout=1.5))
 
 
 @settings(max_examples=15)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import functional as F
 from ..backend import array_module
-from ..nn import Embedding, Linear, Module
+from ..nn import Dropout, Embedding, Linear, Module
 from ..tensor import Tensor
 
 PAD = 0                                 # what stands before the first token
@@ -19,6 +19,7 @@ class FeedForwardConfig:
     context: int = 8
     n_embd: int = 32
     n_hidden: int = 128
+    dropout: float = 0.0                # on the embeddings and on the hidden layer [DROP], which the paper did not have
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "n_embd", "n_hidden"):
@@ -45,6 +46,7 @@ class FeedForward(Module):
         self.wte.weight.data *= 0.1
         self.hidden = Linear(config.context * config.n_embd, config.n_hidden, rng=rng)       # H, d
         self.head = Linear(config.n_hidden, config.vocab_size, rng=rng)               # U, b
+        self.drop = Dropout(config.dropout, rng=rng)
 
     def forward(self, idx):
         """Scores of every next token: idx int (B, T) -> Tensor (B, T, V)."""
@@ -57,8 +59,8 @@ class FeedForward(Module):
         xp = array_module(idx)
         padded = xp.pad(idx, ((0, 0), (n - 1, 0)), constant_values=PAD)               # (B, n − 1 + T)
         past = padded[:, xp.arange(T)[:, None] + xp.arange(n)]                        # (B, T, n)
-        x = self.wte(past).reshape(B, T, n * self.config.n_embd)
-        return self.head(self.hidden(x).tanh())
+        x = self.drop(self.wte(past).reshape(B, T, n * self.config.n_embd))
+        return self.head(self.drop(self.hidden(x).tanh()))
 
     def loss(self, idx, targets):
         """Mean −log p(target) over the targets that are not −100: idx, targets int (B, T) -> scalar Tensor."""

@@ -19,14 +19,14 @@ def panels(rows, columns, *, size=(4.2, 2.9)):
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-HANGUL_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "NanumBarunGothic", "Malgun Gothic", "Apple SD Gothic Neo",
-                "AppleGothic", "Noto Sans CJK JP", "UnDotum", "Baekmuk Gulim")
+HANGUL_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "NanumBarunGothic", "Malgun Gothic",
+                "Apple SD Gothic Neo", "AppleGothic", "Noto Sans CJK JP", "UnDotum", "Baekmuk Gulim")
 
 
 def hangul_font(path=None, *, installed=None):
     """The name of a font with Hangul, in which figures write from now on what their own font lacks: that of the file `path`,
-    or the first of HANGUL_FONTS that is `installed` (names; None: as matplotlib finds them). Where there is none, None: label
-    with jamo.romanised then. A `path` without Hangul, or no font at all, is a ValueError."""
+    or the first of HANGUL_FONTS that is `installed` (names; None: as matplotlib finds them). Where there is none, None:
+    label with jamo.romanised then. A `path` without Hangul, or no font at all, is a ValueError."""
     import matplotlib
     from matplotlib.font_manager import FontProperties, fontManager
     from matplotlib.ft2font import FT2Font
