@@ -8,6 +8,7 @@ from .. import mpi
 from ..checkpoint import CheckpointError
 from .counting import correct, ngram, rank
 from .measure import bench, evaluate, size
+from .museum import museum
 from .stages import demo, ppo, pretrain, reward, sft
 from .talk import chat
 from .tokens import tokenizer
@@ -66,5 +67,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, ngram, rank, correct, tokenizer, size, evaluate, bench,
+                museum):
     commands.add_command(command)
