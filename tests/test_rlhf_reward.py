@@ -7,7 +7,7 @@ from tinygrad_lm import Tensor, gradcheck
 from tinygrad_lm.models import RewardModel
 from tinygrad_lm.text.batches import answer_mask, last_token
 from tinygrad_lm.text import person
-from tinygrad_lm.train import road
+from tinygrad_lm.train import reward, road
 from tinygrad_lm.train.calibration import calibration, calibration_error, preferences, true_preferences
 from tinygrad_lm.train.reward import (MARGINS, RewardConfig, pair_accuracy, preference_loss, ranking_loss, score_answers,
                                       train_reward)
@@ -228,6 +228,22 @@ def test_training_normalises_on_the_baseline():
                  rng=np.random.default_rng(0), run=Run(), baseline=(tokens, last))
     r = score_answers(model, tokens, last)
     assert r.mean() == pytest.approx(0, abs=1e-5) and r.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_in_training_every_pair_keeps_its_own_margin(monkeypatch):
+    """Whatever order the batches come in: the first token says what the ratings are."""
+    tokens = np.random.default_rng(0).integers(0, V, (7, 3, 5))
+    tokens[:, :, 0] = np.arange(7)[:, None] % 4
+    ratings = np.stack([np.arange(7) % 4] * 3, axis=1)
+    seen, plain, model = [], reward.ranking_loss, reward_model(dtype=np.float32)
+    read = type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda self, idx, last: seen.append(idx) or read(self, idx, last))
+    monkeypatch.setattr(reward, "ranking_loss", lambda r, *, margin: seen.append(margin) or plain(r, margin=margin))
+    train_reward(model, tokens, np.full((7, 3), 4), RewardConfig(epochs=2, batch_size=3, margin="large"),
+                 rng=np.random.default_rng(1), run=Run(), ratings=ratings)
+    assert len(seen) == 12
+    for idx, margin in zip(seen[::2], seen[1::2]):
+        np.testing.assert_array_equal(margin, np.array(MARGINS["large"])[idx.reshape(-1, 3, 5)[:, :, 0]])
 
 
 # ---- the rankings of the road ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .data import data
 from .measure import bench, evaluate, size
+from .museum import museum
 from .pretraining import neural, pretrain
 from .stages import demo, ppo, reward, sft
 from .talk import chat
@@ -72,5 +73,5 @@ def leave(message, code):
 
 
 for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, chat_mask, instructions, ngram, neural, rank,
-                correct, tokenizer, data, size, evaluate, bench):
+                correct, tokenizer, data, size, evaluate, bench, museum):
     commands.add_command(command)

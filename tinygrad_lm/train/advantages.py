@@ -30,7 +30,7 @@ def group_normalised(rewards, group):
 
 def whiten(x, m, *, shift_mean=True):
     """Mean 0 and standard deviation 1 over the mask, 0 outside; numbers that are all equal become 0. Without `shift_mean`
-    the mean stays what it was: rewards keep their sign ([NDETAILS] 4.9)."""
+    the mean stays what it was: rewards keep their sign ([NPLUS])."""
     mean, std = float(x[m].mean(dtype=np.float64)), float(x[m].std(dtype=np.float64))     # exact where all are equal
     white = (x - mean) / (std + 1e-8) * m
     return white if shift_mean else white + mean * m
