@@ -47,7 +47,7 @@ def test_what_was_written_by_hand(language):
 
 
 def test_answers_by_hand():
-    expected = {"backwards": "nap", "count": "3", "first": "p", "capitals": "PAN"}
+    expected = {"repeat": "pan", "backwards": "nap", "count": "3", "first": "p", "capitals": "PAN"}
     assert {kind: answer("pan") for kind, answer in ANSWERS.items()} == expected
     assert [ANSWERS[k]("지우개") for k in ("backwards", "count", "first")] == ["개우지", "3", "지"]
 
@@ -55,7 +55,7 @@ def test_answers_by_hand():
 def test_every_answer_obeys_and_no_other_kinds_does():
     for i in LEARNED + HELD_OUT:
         assert obeys(i, i.answer) and obeys(i, f" {i.answer}.\n") and not obeys(i, None) and not obeys(i, "")
-        assert not obeys(i, i.text) and not obeys(i, i.word), i
+        assert not obeys(i, i.text) and (i.kind == "repeat" or not obeys(i, i.word)), i
         assert i.kind == "name" or not obeys(i, i.answer + "x") and not obeys(i, i.answer[1:])
 
 
@@ -83,8 +83,8 @@ def test_particles():
 
 def test_facts_are_true():
     lines = dict(line.split(": ", 1) for line in facts(HELD_OUT, others=[("en", "kevin"), ("ko", "하늘소")]))
-    assert sorted(lines["kevin"].removesuffix(".").split(". ")) == ["backwards nivek", "capitals KEVIN", "first k", "letters 5"]
-    assert sorted(lines["하늘소"].removesuffix(".").split(". ")) == ["거꾸로 소늘하", "글자 3", "첫 하"]
+    assert sorted(lines["kevin"].removesuffix(".").split(". ")) == ["again kevin", "backwards nivek", "capitals KEVIN", "first k", "letters 5"]
+    assert sorted(lines["하늘소"].removesuffix(".").split(". ")) == ["거꾸로 소늘하", "글자 3", "다시 하늘소", "첫 하"]
     assert lines["hot"] == "opposite cold." and lines["작다"] == "반대 크다."
 
 

@@ -16,6 +16,7 @@ from .jamo import FIRST, LAST, decompose
 LANGUAGES = ("en", "ko")
 NAMES = {"en": "Gram", "ko": "그램"}
 ANSWERS = {                                     # of what can be computed from the word
+    "repeat": lambda word: word,
     "backwards": lambda word: word[::-1],
     "count": lambda word: str(len(word)),
     "first": lambda word: word[0],
