@@ -32,8 +32,8 @@ options.add_argument("--seed", type=int, default=0)
 options.add_argument("--rounds", type=int, default=3)
 options.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
 options = options.parse_args()
-steps, width, proposals = ((6, 6), 32, 16) if options.fast else ((2000, 300), 64, 200)
-T, SEEDS = 96, 4                                                                 # seeds of each kind in each language
+steps, width, proposals = ((6, 6), 32, 16) if options.fast else ((1500, 300), 64, 200)
+T, SEEDS = 72, 4                                                                 # seeds of each kind in each language
 
 # %% [markdown]
 # 1. The base model of 05_instructions.py, and a few instructions of each kind: the seeds.
