@@ -20,7 +20,7 @@ from tinygrad_lm.models.conversation import Conversation
 from tinygrad_lm.models.grown import ready_to_chat
 from tinygrad_lm.text.batches import pack
 from tinygrad_lm.text.conversations import render_all
-from tinygrad_lm.text.instructions import KINDS, LANGUAGES, conversations, fact, instructions
+from tinygrad_lm.text.instructions import KINDS, LANGUAGES, fact, instructions
 from tinygrad_lm.text.show import show_learned
 from tinygrad_lm.train.instruct import ask, base_model, base_texts, complete, obedience, tokenizer_for
 from tinygrad_lm.train.pretrain import PretrainConfig
@@ -31,20 +31,21 @@ from tinygrad_lm.train.sft import SFTConfig, sft
 options = argparse.ArgumentParser()
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--seed", type=int, default=0)
-options.add_argument("--steps", type=int, nargs=2, default=(2000, 500), help="of pretraining, and of fine-tuning")
+options.add_argument("--steps", type=int, nargs=2, default=(1500, 600), help="of pretraining, and of fine-tuning")
 options.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
 options = options.parse_args()
-T = 96                                                                           # tokens that the model reads
+T = 72                                                                           # tokens that the model reads
 steps, width = ((6, 6), 32) if options.fast else (options.steps, 64)
 
 # %% [markdown]
-# 1. The base model reads stories, and lines about words: `cat: backwards tac. letters 3. first c. capitals CAT.`. No line is a
+# 1. The base model reads stories, and lines about words: `cat: backwards tac.` or `cat: letters 3.` No line is a
 # question, and none is about a word that we shall ask for in the end.
 
 # %%
 learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
-tokenizer, run = tokenizer_for(texts), Run()
+tokenizer = tokenizer_for(texts)
+run = Run(options.out / f"base-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)       # pretrained once
 model = base_model(texts, tokenizer, PretrainConfig(steps=steps[0], batch_size=16), block_size=T, width=width, seed=options.seed,
                    run=run)
 print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary; after {steps[0]} "
@@ -65,10 +66,11 @@ def base_answers(prompts):
 
 
 about_words = [i for i in held_out if i.kind != "name"]
-knows = obedience(about_words, base_answers([f"{i.word}: {fact(i.kind, i.language)}" for i in about_words]))
+knows = obedience(about_words, base_answers([fact(i.kind, i.language, i.word) for i in about_words]))
 before = obedience(held_out, base_answers([i.text + " " for i in held_out]))
 print("\n2. Asked in plain words, the base model goes on and on:")
-for question in ("What is your name?", "Spell milk backwards.", "이름이 뭐야?"):
+QUESTIONS = ("What is your name?", "milk: spell it backwards.", "milk: how many letters?", "이름이 뭐야?")
+for question in QUESTIONS:
     idx = np.array([[tokenizer.end, *tokenizer.encode(question + " ")]])
     written = generate(model, idx, 60, rng=np.random.default_rng(3), temperature=0.7).tokens[0]
     print(f"   {question} …{tokenizer.decode(written)[len(question):]}")
@@ -78,9 +80,9 @@ for question in ("What is your name?", "Spell milk backwards.", "이름이 뭐�
 
 # %%
 model, tokenizer, template = ready_to_chat(model, tokenizer, rng=rng)
-examples, counts = render_all(conversations(learned, rng), tokenizer, template, room=T + 1)
+examples, counts = render_all([i.conversation() for i in learned], tokenizer, template, room=T + 1)
 answers = pack(examples, T)
-print(f"\n3. {len(learned)} instructions in {len(examples)} conversations and {len(answers.idx)} rows, {answers.filled:.0%} full:")
+print(f"\n3. {len(learned)} instructions in {len(answers.idx)} rows, {answers.filled:.0%} full; the first three:")
 for example in examples[:3]:
     show_learned(tokenizer, example.ids, example.learned)
 sft(model, answers, answers, SFTConfig(steps=steps[1], batch_size=16), rng=np.random.default_rng(2), run=Run())
@@ -95,9 +97,9 @@ def told(items):
     return obedience(items, ask(model, tokenizer, template, [i.text for i in items], rng=rng))
 
 
-talk = Conversation(model, tokenizer, template, rng=rng, temperature=0, max_new_tokens=32)
 print("\n4. The tuned model answers:")
-for question in ("What is your name?", "Spell milk backwards.", "이름이 뭐야?"):
+for question in QUESTIONS:
+    talk = Conversation(model, tokenizer, template, rng=rng, temperature=0, max_new_tokens=32)
     print(f"   {question} {''.join(talk.ask(question))}")
 after, by_heart = told(held_out), told(learned)
 print(f"\n   {'share that obeys, %':<24}{'known as a line':>16}{'before':>9}{'after':>9}{'learned from':>15}")

@@ -193,6 +193,18 @@ def test_packing_loses_nothing(some):
     assert not any(a + b <= ROOM for a, b in zip(used, used[1:])), "two rows that fit in one"
 
 
+def test_a_rows_documents_go_with_it():
+    data = pack([(np.full(n + 1, n), np.ones(n + 1, bool)) for n in (5, 7, 3, 1, 8, 2)], ROOM)
+    rows = {idx.tobytes(): (t.tolist(), d.tolist()) for idx, t, d in zip(data.idx, data.targets, data.documents)}
+    assert len(rows) == len(data.idx) == 4
+    parts = [data.sample(np.random.default_rng(0), 20), *data.chunks(3)]
+    assert [len(part[0]) for part in parts] == [20, 3, 1] and all(len(part) == 3 for part in parts)
+    for part in parts:
+        for idx, targets, documents in zip(*part):
+            assert rows[idx.tobytes()] == (targets.tolist(), documents.tolist())
+    assert {idx.tobytes() for idx in parts[0][0]} == rows.keys()
+
+
 def test_first_fit():
     data = pack([(np.arange(n + 1), np.ones(n + 1, bool)) for n in (5, 7, 3, 1)], ROOM)
     assert data.documents.tolist() == [[1] * 5 + [2] * 3, [1] * 7 + [2]]

@@ -34,7 +34,8 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
                                             ("word_neighbours.py", "word-neighbours"),
                                             ("longer_context.py", "longer-context"),
-                                            ("quantisation.py", "quantisation"), ("05_instructions.py", "instructions")])
+                                            ("quantisation.py", "quantisation"), ("05_instructions.py", "instructions"),
+                                            ("self_instruct.py", "self-instruct")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
         return re.sub(r"\d[\d,.]*|(?<=nearest to he: ).+", "#", line)

@@ -2,13 +2,12 @@
 import json
 import re
 
-import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from tinygrad_lm.text.chat import ROLE_TOKENS
 from tinygrad_lm.text.conversations import conversation_of
-from tinygrad_lm.text.instructions import ANSWERS, KINDS, LANGUAGES, conversations, facts, instructions, material, obeys, understood, with_particles
+from tinygrad_lm.text.instructions import ANSWERS, KINDS, LANGUAGES, facts, instructions, material, obeys, understood, with_particles
 
 LEARNED, HELD_OUT = instructions()
 
@@ -47,7 +46,7 @@ def test_what_was_written_by_hand(language):
 
 
 def test_answers_by_hand():
-    expected = {"backwards": "nap", "count": "3", "first": "p", "capitals": "PAN"}
+    expected = {"repeat": "pan", "backwards": "nap", "count": "3", "first": "p", "capitals": "PAN"}
     assert {kind: answer("pan") for kind, answer in ANSWERS.items()} == expected
     assert [ANSWERS[k]("지우개") for k in ("backwards", "count", "first")] == ["개우지", "3", "지"]
 
@@ -55,7 +54,7 @@ def test_answers_by_hand():
 def test_every_answer_obeys_and_no_other_kinds_does():
     for i in LEARNED + HELD_OUT:
         assert obeys(i, i.answer) and obeys(i, f" {i.answer}.\n") and not obeys(i, None) and not obeys(i, "")
-        assert not obeys(i, i.text) and not obeys(i, i.word), i
+        assert not obeys(i, i.text) and (i.kind == "repeat" or not obeys(i, i.word)), i
         assert i.kind == "name" or not obeys(i, i.answer + "x") and not obeys(i, i.answer[1:])
 
 
@@ -82,27 +81,21 @@ def test_particles():
 
 
 def test_facts_are_true():
-    lines = dict(line.split(": ", 1) for line in facts(HELD_OUT, others=[("en", "kevin"), ("ko", "하늘소")]))
-    assert sorted(lines["kevin"].removesuffix(".").split(". ")) == ["backwards nivek", "capitals KEVIN", "first k", "letters 5"]
-    assert sorted(lines["하늘소"].removesuffix(".").split(". ")) == ["거꾸로 소늘하", "글자 3", "첫 하"]
-    assert lines["hot"] == "opposite cold." and lines["작다"] == "반대 크다."
-
-
-def test_conversations_of_one_and_two_turns():
-    rng = np.random.default_rng(0)
-    found = conversations(LEARNED, rng)
-    assert sorted(m for c in found for m in c) == sorted(m for i in LEARNED for m in i.conversation())
-    assert {len(c) for c in found} == {2, 4} and all(c[0].role == "user" for c in found)
-    assert [len(c) for c in conversations(LEARNED, rng, most=1)] == [2] * len(LEARNED)
+    lines = facts(HELD_OUT, others=[("en", "kevin"), ("ko", "하늘소")], often=2)
+    assert {f"kevin: {rest}." for rest in ("again kevin", "backwards nivek", "capitals KEVIN", "first k", "letters 5")} == {
+        line for line in lines if line.startswith("kevin:")}
+    assert {f"하늘소: {rest}." for rest in ("다시 하늘소", "거꾸로 소늘하", "첫 하", "글자 3")} == {
+        line for line in lines if line.startswith("하늘소:")}
+    assert lines.count("hot: opposite cold.") == lines.count("작다: 반대 크다.") == 2 and lines.count("kevin: first k.") == 1
 
 
 def test_every_instruction_is_understood_by_its_text():
     for i in LEARNED + HELD_OUT:
         assert understood(i.text) == i
-    made_up = understood("Spell qrx backwards.")
+    made_up = understood("qrx: spell it backwards.")
     assert (made_up.kind, made_up.word, made_up.right) == ("backwards", "qrx", ("xrq",))
     assert understood("하늘소를 거꾸로 써 줘.").answer == understood("하늘소을 거꾸로 써 줘.").answer == "소늘하"
-    for text in ("What is the opposite of qrx?", "Spell q r backwards.", "Spell cat backwards. ", "Spell backwards.", "", "사과의"):
+    for text in ("qrx: what is the opposite?", "q r backwards, please.", "cat: spell it backwards. ", ": spell it backwards.", "", "사과의"):
         assert understood(text) is None
 
 

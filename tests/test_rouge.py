@@ -34,6 +34,7 @@ def test_korean_is_compared():
     assert rouge_l("이름이 뭐야?", "사과의 첫 글자는?") == 0
 
 
+@pytest.mark.oracle
 @given(ascii_text, ascii_text)
 def test_beside_rouge_score(a, b):
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"], use_stemmer=False)

@@ -23,12 +23,12 @@ def answer_all(texts):
 
 
 def test_the_filter_by_hand():
-    texts = ["Spell cat backwards.", None, " ", "spell CAT backwards", "Spell dog backwards.", "사과를 거꾸로 써 줘.",
+    texts = ["cat backwards, please.", None, " ", "CAT backwards please", "dog backwards, please.", "사과를 거꾸로 써 줘.",
              "사과를 거꾸로 써 줘!", "바다를 거꾸로 써 줘.", "이름이 뭐야?"]
     answers = iter([["tac", "tac", "", None]])
     kept, counts = si.keep(texts, ["Count to ten."], lambda new: next(answers))
     assert counts == {"proposed": 9, "unfinished": 1, "empty": 1, "similar": 3, "unanswered": 2, "kept": 2}
-    assert [(k.text, k.answer) for k in kept] == [("Spell cat backwards.", "tac"), ("Spell dog backwards.", "tac")]
+    assert [(k.text, k.answer) for k in kept] == [("cat backwards, please.", "tac"), ("dog backwards, please.", "tac")]
     assert [k.similarity for k in kept] == [0, pytest.approx(2 / 3)]
     assert si.judged(kept) == {"known": 2, "wrong": 1}
     assert si.judged([si.Kept("Tell me a story.", "No.")]) == {"known": 0, "wrong": 0}

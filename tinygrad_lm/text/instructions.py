@@ -16,6 +16,7 @@ from .jamo import FIRST, LAST, decompose
 LANGUAGES = ("en", "ko")
 NAMES = {"en": "Gram", "ko": "그램"}
 ANSWERS = {                                     # of what can be computed from the word
+    "repeat": lambda word: word,
     "backwards": lambda word: word[::-1],
     "count": lambda word: str(len(word)),
     "first": lambda word: word[0],
@@ -72,17 +73,6 @@ def instructions(*, words=50, held_out=0.2, seed=0):
     return learned, kept
 
 
-def conversations(items, rng, *, most=2):
-    """The instructions as conversations of one to `most` of them, in random order: that a second question is answered, too,
-    must be learned."""
-    order, out = [items[i] for i in rng.permutation(len(items))], []
-    while order:
-        n = int(rng.integers(1, most + 1))
-        out.append([message for item in order[:n] for message in item.conversation()])
-        order = order[n:]
-    return out
-
-
 def material(language):
     """(words, pairs of opposites, ways to ask for the name), lists, as they were written."""
     return (source()[f"words.{language}"].split(), [tuple(p.split("-")) for p in source()[f"opposites.{language}"].split()],
@@ -137,28 +127,27 @@ def with_particles(template, word):
 
 # ---- what a base model may read beforehand ---------------------------------------------------------------------------
 
-def facts(held_out, *, others=(), seed=0):
-    """Lines such as `cat: backwards tac. letters 3. first c. capitals CAT.`, in random order, as are the facts in each: what
-    the instructions ask for, and not how they ask.
+def facts(held_out, *, others=(), often=5, seed=0):
+    """Lines such as `cat: backwards tac.` and `cat: letters 3.`, in random order: what the instructions ask for, and not how.
 
-    There is one about every word but those of the instructions `held_out`, of the list and of `others` (language, word); and
-    about all opposites: that no instruction mentions a pair does not mean that no text does.
+    There is one of every kind about every word but those of the instructions `held_out`, of the list and of `others`
+    (language, word); and about all opposites, each `often` times: that no instruction mentions a pair does not mean that no
+    text does.
     """
     rng, apart = np.random.default_rng(seed), {i.word for i in held_out}
     lines = []
     for language in LANGUAGES:
         words, pairs, _ = material(language)
         known = dict.fromkeys(w for w in [*words, *(w for lang, w in others if lang == language)] if w not in apart)
-        kinds = [kind for kind in ANSWERS if f"fact.{kind}.{language}" in source()]
-        lines += [" ".join([f"{word}:", *(fact(kind, language, ANSWERS[kind](word) + ".") for kind in rng.permutation(kinds))])
-                  for word in known]
-        lines += [f"{a}: {fact('opposite', language, b)}." for pair in pairs for a, b in (pair, pair[::-1])]
+        lines += [fact(kind, language, word) + f"{answer(word)}." for word in known for kind, answer in ANSWERS.items()
+                  if f"fact.{kind}.{language}" in source()]
+        lines += [fact("opposite", language, a) + f"{b}." for pair in pairs for a, b in (pair, pair[::-1])] * often
     return [lines[i] for i in rng.permutation(len(lines))]
 
 
-def fact(kind, language, answer=""):
-    """As it stands behind a word; without the answer, what asks for it."""
-    return f"{source()[f'fact.{kind}.{language}']} {answer}"
+def fact(kind, language, word):
+    """The beginning of such a line, which asks for the rest."""
+    return f"{word}: {source()[f'fact.{kind}.{language}']} "
 
 
 @cache

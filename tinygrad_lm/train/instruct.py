@@ -7,7 +7,7 @@ import numpy as np
 from ..generate import generate
 from ..models import GPT, GPTConfig
 from ..text import names
-from ..text.batches import Windows, pad_left
+from ..text.batches import Packed, pack, pad_left
 from ..text.instructions import LANGUAGES, facts, instructions, obeys
 from ..text.letters import LetterTokenizer
 from ..text.stories import paragraphs, stories
@@ -34,13 +34,19 @@ def tokenizer_for(texts):
 
 
 def base_model(texts, tokenizer, config, *, block_size, width, seed, run):
-    """A GPT with rotary positions, for what it learns of words must not depend on where in a line they stand, pretrained on
-    the texts: one row with an end token around each of them."""
-    row = np.concatenate([[tokenizer.end], *(np.append(tokenizer.encode(text), tokenizer.end) for text in texts)])
-    shape = GPTConfig(len(tokenizer), block_size, n_layer=3, n_head=4, n_embd=width, position="rotary")
-    model = GPT(shape, rng=np.random.default_rng(seed))
-    pretrain(model, Windows(row, block_size), Windows(row[:4096], block_size), config, rng=np.random.default_rng(seed), run=run)
+    """A GPT pretrained on the texts, each with an end token around it and at position 0 of its own, several in a row."""
+    data = pack([piece for text in texts for piece in pieces(text, tokenizer, block_size)], block_size)
+    some = Packed(data.idx[:64], data.targets[:64], data.documents[:64])                      # the log shows their loss
+    model = GPT(GPTConfig(len(tokenizer), block_size, n_layer=3, n_head=4, n_embd=width), rng=np.random.default_rng(seed))
+    pretrain(model, data, some, config, rng=np.random.default_rng(seed), run=run)
     return model
+
+
+def pieces(text, tokenizer, block_size):
+    """[(ids, learned)] of a text with an end token around it, cut into what a model can read: all of it is learned."""
+    ids = np.array([tokenizer.end, *tokenizer.encode(text), tokenizer.end])
+    parts = [ids[i:i + block_size + 1] for i in range(0, len(ids) - 1, block_size)]
+    return [(part, np.ones(len(part), bool)) for part in parts]
 
 
 # ---- asking it -------------------------------------------------------------------------------------------------------
