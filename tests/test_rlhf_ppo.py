@@ -467,8 +467,8 @@ def test_the_value_on_the_policys_own_trunk(monkeypatch):
         np.testing.assert_allclose(free[name], a, atol=1e-5, err_msg=name)
     assert any(abs(bound[name] - a).max() > 1e-3 for name, a in free.items())
     assert heard.value.weight.data.any() and not unheard.value.weight.data.any()
-    with monkeypatch.context() as m:
-        assert Loop(m, iterations=30, shared=True, lr=1e-2, value_coef=1.0).run.history[-1]["explained_variance"] > 0.1
+    losses = [loss.item() for _, loss in heard.calls["value_loss"]]
+    assert losses[-1] < losses[0]
 
 
 def test_whitening_can_be_switched(monkeypatch):

@@ -57,7 +57,11 @@ def rank_answers(model, prompts, rng):
     warm, again = answer(model, prompts, rng), answer(model, prompts, rng)
     hot, other = answer(model, prompts, rng, temperature=1.4), answer(model, rng.permutation(prompts), rng)
     other[:, :PROMPT_LENGTH] = prompts
-    tokens = np.stack([warm, again, hot, other], axis=1)
+    return ranked(np.stack([warm, again, hot, other], axis=1), rng)
+
+
+def ranked(tokens, rng):
+    """Answers int (N, K, WIDTH) in the order in which the person puts them, best first."""
     order = person.rank(true_scores(tokens), rng)
     return np.take_along_axis(tokens, order[..., None], axis=1)
 
