@@ -303,7 +303,7 @@ def test_the_demo_small(tmp_path, capsys, monkeypatch):
     from tinygrad_lm.train.reward import RewardConfig
     from tinygrad_lm.train.sft import SFTConfig
     monkeypatch.setattr(demo, "FAST", demo.DemoConfig(
-        pretrain=PretrainConfig(steps=20), sft=SFTConfig(steps=10), rankings=16, reward=RewardConfig(epochs=1),
+        pretrain=PretrainConfig(steps=20), sft=SFTConfig(steps=10), rankings=16, reward=RewardConfig(epochs=1), narrow=RewardConfig(epochs=1),
         ppo=PPOConfig(iterations=2, batch_size=8), dpo=DPOConfig(epochs=1), judged=20))
     code, out, err = call(capsys, monkeypatch, "demo", "--fast", "--out", tmp_path / "demo")
     assert code == 0, err

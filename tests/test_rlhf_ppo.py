@@ -462,13 +462,13 @@ def test_the_value_on_the_policys_own_trunk(monkeypatch):
         assert abs(np.exp(new.data - old) - 1)[m].max() < 1e-4
         return watched, watched.policy.state_dict()
     (_, apart), (unheard, free), (heard, bound) = (trained(), trained(shared=True, value_coef=0.0),
-                                                      trained(shared=True, value_coef=10.0))
+                                                   trained(shared=True, value_coef=10.0))
     for name, a in apart.items():
-        np.testing.assert_allclose(free[name], a, atol=1e-6, err_msg=name)
-    assert any(abs(bound[name] - a).max() > 1e-5 for name, a in free.items())
+        np.testing.assert_allclose(free[name], a, atol=1e-5, err_msg=name)
+    assert any(abs(bound[name] - a).max() > 1e-3 for name, a in free.items())
     assert heard.value.weight.data.any() and not unheard.value.weight.data.any()
-    with monkeypatch.context() as m:
-        assert Loop(m, iterations=30, shared=True, lr=1e-2, value_coef=1.0).run.history[-1]["explained_variance"] > 0.1
+    losses = [loss.item() for _, loss in heard.calls["value_loss"]]
+    assert losses[-1] < losses[0]
 
 
 def test_whitening_can_be_switched(monkeypatch):
@@ -560,3 +560,20 @@ def test_answers_that_never_end_and_all_get_the_same(monkeypatch, settings):
     assert all(x["ended"] == 0 and x["reward"] == -1 and x["length"] == MAX and np.isfinite([*x.values()]).all() for x in h)
     moved = max(abs(a - b).max() for a, b in zip(watched.policy.state_dict().values(), watched.reference.state_dict().values()))
     assert moved == 0 if "group" in settings else moved < 0.2
+
+
+def test_two_threads_give_the_same_bits(monkeypatch):
+    """Policy and value learn side by side where they are large enough; what runs beside what changes nothing."""
+    def trained(workers):
+        with monkeypatch.context() as m:
+            m.setattr(loop.parallel, "choose_workers", lambda *a: workers)
+            used, plain = [], loop.parallel.on_threads
+            m.setattr(loop.parallel, "on_threads", lambda work, jobs: used.append(len(jobs)) or plain(work, jobs))
+            watched = Loop(m)
+        assert set(used) == ({2} if workers > 1 else set())
+        return watched
+    alone, beside = trained(1), trained(2)
+    assert alone.run.history == beside.run.history
+    for model in ("policy", "value"):
+        a, b = (getattr(x, model).state_dict() for x in (alone, beside))
+        assert all((a[name] == b[name]).all() for name in a)

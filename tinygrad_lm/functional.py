@@ -423,7 +423,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, *, is_causal
     if not raw(query).ndim == raw(key).ndim == raw(value).ndim == 4:
         raise ValueError("attention takes query, key and value of shape (B, H, T, D), not "
                          f"{raw(query).shape}, {raw(key).shape} and {raw(value).shape}")
-    (B, H, T, D), (Bk, K, S, Dk) = raw(query).shape, raw(key).shape
+    (B, H, T, D), (Bk, K, _, Dk) = raw(query).shape, raw(key).shape
     if (B, D) != (Bk, Dk) or raw(key).shape[:3] != raw(value).shape[:3] or H % K:
         raise ValueError(f"attention of query {(B, H, T, D)}, key {raw(key).shape} and value {raw(value).shape}: "
                          "batch and head size must agree, and key heads divide query heads")

@@ -9,7 +9,7 @@ import numpy as np
 from ..generate import generate
 from ..models.cache import KVCache
 from .replace import replaced
-from .tasks import FIRST, PAD, V, after, tiny, train
+from .tasks import FIRST, PAD, V, tiny, train
 
 TITLE = "The KV cache's mask has its rows shifted"
 WATCHED, SHOWN, AXIS = "loss", "answers that are right, prompts of mixed length", "step / 5"

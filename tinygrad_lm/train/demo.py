@@ -31,14 +31,15 @@ class DemoConfig:
     sft: SFTConfig = SFTConfig()
     rankings: int = 2000                                    # prompts whose answers the person ranks
     reward: RewardConfig = RewardConfig()
+    narrow: RewardConfig = RewardConfig(epochs=3)           # of the judge that PPO without a penalty over-optimises
     ppo: PPOConfig = PPOConfig()
     dpo: DPOConfig = DPOConfig()
     judged: int = 2000                                      # held-out prompts that every method answers
 
 
 FAST = DemoConfig(pretrain=PretrainConfig(steps=250), sft=SFTConfig(steps=250), rankings=800,
-                  reward=RewardConfig(epochs=2), ppo=PPOConfig(iterations=15, warmup=3), dpo=DPOConfig(epochs=1, lr=3e-4),
-                  judged=400)
+                  reward=RewardConfig(epochs=2), narrow=RewardConfig(epochs=1), ppo=PPOConfig(iterations=15, warmup=3),
+                  dpo=DPOConfig(epochs=1, lr=3e-4), judged=400)
 
 
 @dataclass
@@ -89,14 +90,18 @@ def run_demo(folder, config=DemoConfig(), *, seed=0, resume=False, show=True, sa
     folder of its own below `folder`; `resume` goes on behind what is already there. The models live on `device`."""
     demo = Demo(folder, config, seed=seed, resume=resume, show=show, device=device)
     with one_blas_thread():                                                     # the products are small
-        model = pretrained(demo, say)
-        tuned = fine_tuned(demo, model, say)
-        baseline = road.answer(tuned, demo.judged, demo.rng("baseline"))        # what every method is compared with
-        asked = some(demo.prompts, config.rankings, demo.rng("ask"))
-        ranked = road.rank_answers(tuned, asked, demo.rng("rank"))
-        reward = rewarded(demo, tuned, ranked, baseline, say)
-        with_ppo(demo, tuned, reward, baseline, ranked, say)
+        with_ppo(demo, *prepared(demo, say), say)
     return demo.results
+
+
+def prepared(demo, say):
+    """All that PPO and its rivals start from: (fine-tuned model, reward model, the fine-tuned model's answers to the judged
+    prompts, the rankings that the reward model has learned from)."""
+    tuned = fine_tuned(demo, pretrained(demo, say), say)
+    baseline = road.answer(tuned, demo.judged, demo.rng("baseline"))            # what every method is compared with
+    asked = some(demo.prompts, demo.config.rankings, demo.rng("ask"))
+    ranked = road.rank_answers(tuned, asked, demo.rng("rank"))
+    return tuned, rewarded(demo, tuned, ranked, baseline, say), baseline, ranked
 
 
 def pretrained(demo, say):
@@ -146,17 +151,37 @@ def rewarded(demo, tuned, ranked, baseline, say):
     return reward
 
 
+def narrowly_rewarded(demo, tuned, baseline):
+    """A reward model with a blind spot: it learns from half as many prompts, and only from three of the fine-tuned model's
+    own answers to each, so that it has hardly ever seen an instruction broken."""
+    rng, c = demo.rng("narrow"), demo.config.narrow
+    asked = some(demo.prompts, demo.config.rankings // 2, rng)
+    answers = np.stack([road.answer(tuned, asked, rng) for _ in range(3)], axis=1)
+    ranked = road.rated(answers, rng)[0]
+    reward, run, began = RewardModel(tuned, rng=rng), demo.run("narrow", c), perf_counter()
+    train_reward(reward, ranked, road.last_of(ranked), c, rng=rng, run=run, baseline=(baseline, road.last_of(baseline)))
+    demo.finish("narrow", run, began)
+    return reward
+
+
+def without_penalty(config):
+    """PPO's settings for over-optimisation: no price on leaving the fine-tuned model, and bolder, so that half the
+    iterations do. Nothing stops it."""
+    return replace(config, kl_coef=0.0, lr=3 * config.lr, iterations=-(-config.iterations // 2), kl_stop=np.inf)
+
+
 def with_ppo(demo, tuned, reward, baseline, ranked, say):
-    """PPO, and on the same rewards and pairs: PPO without the KL penalty, DPO, and the best of 4 and of 16."""
+    """PPO, and on the same rewards and pairs DPO and the best of 4 and of 16; and PPO without the KL penalty on the rewards
+    of a narrower judge."""
     c, score = demo.config, road.learned_score(reward)
     judge(demo, "fine-tuned", baseline, score, baseline, kl=0.0)
-    free = replace(c.ppo, kl_coef=0.0, lr=3 * c.ppo.lr)             # and bolder: it goes further in the same time
-    for stage, config in (("ppo", c.ppo), ("ppo-no-kl", free)):
+    narrow = road.learned_score(narrowly_rewarded(demo, tuned, baseline))
+    for stage, config, climbed in (("ppo", c.ppo, score), ("ppo-no-kl", without_penalty(c.ppo), narrow)):
         began, run, policy = perf_counter(), demo.run(stage, config), deepcopy(tuned)
-        ppo(policy, value_for(policy, config), tuned, score, demo.prompts, config, rng=demo.rng(stage), run=run,
+        ppo(policy, value_for(policy, config), tuned, climbed, demo.prompts, config, rng=demo.rng(stage), run=run,
             end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
         demo.finish(stage, run, began)
-        row = judge_policy(demo, "PPO" if config.kl_coef else "PPO, no KL penalty", policy, tuned, score, baseline)
+        row = judge_policy(demo, "PPO" if config.kl_coef else "PPO, no KL penalty", policy, tuned, climbed, baseline)
         demo.show_samples(row["method"], policy)
         say(f"{row['method']}: wins {row['win rate']:.0%} against the fine-tuned model at KL {row['KL']:.1f}; "
             f"learned reward {row['learned reward']:+.2f}, true reward {row['true reward']:+.2f}")

@@ -80,7 +80,7 @@ class Task:
             rng=np.random.default_rng(seed), run=run, end=self.end)
         return run.history
 
-    def dpo(self, seed, *, pairs=50_000, epochs=3):
+    def dpo(self, seed, *, pairs=100_000, epochs=2):
         """Train the policy on pairs of any two answers, A preferred to B with probability σ(r(A) − r(B))."""
         rng, n = np.random.default_rng(seed), len(self.answers)
         i = rng.integers(n, size=pairs)
@@ -92,4 +92,4 @@ class Task:
         mask[:, 0] = False
         better, worse = np.where(swap, j, i), np.where(swap, i, j)
         dpo(self.policy, self.reference, (tokens[better], mask[better]), (tokens[worse], mask[worse]),
-            DPOConfig(epochs=epochs, batch_size=500, lr=5e-3, beta=self.beta), rng=rng, run=Run())
+            DPOConfig(epochs=epochs, batch_size=1000, lr=5e-3, beta=self.beta), rng=rng, run=Run())

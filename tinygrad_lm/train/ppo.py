@@ -1,16 +1,18 @@
 """Stage three, second half: proximal policy optimization against the learned reward, held close to the fine-tuned model
 by a KL penalty (Schulman et al. 2017 [PPO]; Ziegler et al. 2019 [LMHF]; Ouyang et al. 2022 [INSTRUCT], eq. 2)."""
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 
-from .. import functional as F
+from .. import functional as F, parallel
 from ..backend import beside
 from ..generate import generate
 from ..models.reward import RewardModel, ValueHead
 from ..optim import AdamW
-from ..modes import no_grad
+from ..modes import anomaly_detection, no_grad
 from ..text.batches import answer_mask, last_token
 from .advantages import explained_variance, gae, group_normalised, leave_one_out, whiten
 from .kl import Penalty, kl_loss, token_rewards
@@ -104,9 +106,9 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         m = mask[:, 1:]                                                             # (B, T−1): about token t + 1
         old = np.zeros(m.shape, answers.logprobs.dtype)
         old[:, P - 1:] = answers.logprobs                                           # as recorded while sampling
-        with no_grad():
-            ref = token_logprobs(reference, tokens, mask, temperature=c.temperature).numpy()
-            old_values = values_of(policy, value, tokens).numpy() * m if value else None      # before token t + 1
+        ref, old_values = side_by_side(                                             # old_values: before token t + 1
+            lambda: token_logprobs(reference, tokens, mask, temperature=c.temperature).numpy(),
+            lambda: values_of(policy, value, tokens).numpy() * m if value else None, opt=opt, idx=tokens, learn=False)
         kl = float(((old - ref) * m).sum(-1).mean())                                # nats an answer
         if not kl <= c.kl_stop:                                                     # nor where it is no number
             policy.load_state_dict(good)
@@ -131,24 +133,30 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
             advantages = whiten(advantages, m)
 
         # learn: several passes over the batch, each kept near the policy that wrote it
+        def learn(rows):
+            h = policy.hidden(tokens[rows][:, :-1])                                 # (b, T−1, C)
+            new = logprobs_of(policy.scores(h), tokens[rows], mask[rows], temperature=c.temperature)
+            here = lambda x: beside(x[rows], new.data)                              # of these rows, where the models are
+            loss = policy_loss(new, here(old), here(advantages), here(m), c.clip)
+            if c.kl_in == "loss":
+                loss = loss + price * kl_loss(new, here(ref), here(m), c.kl)
+            if c.shared:
+                loss = loss + c.value_coef * value_loss(value(h), here(old_values), here(returns), here(m), c.value_clip)
+            opt.zero_grad()
+            descend(loss, opt, c.max_norm)
+            return update_stats(new.numpy() - old[rows], m[rows], c.clip)
+
+        def learn_value(rows):
+            v = value.values(tokens[rows][:, :-1])
+            here = lambda x: beside(x[rows], v.data)
+            value_opt.zero_grad()
+            descend(value_loss(v, here(old_values), here(returns), here(m), c.value_clip), value_opt, c.max_norm)
+
         stats = []
         for _ in range(c.epochs):
             for rows in np.array_split(rng.permutation(c.batch_size), c.minibatches):
-                h = policy.hidden(tokens[rows][:, :-1])                             # (b, T−1, C)
-                new = logprobs_of(policy.scores(h), tokens[rows], mask[rows], temperature=c.temperature)
-                here = lambda x: beside(x[rows], new.data)                          # of these rows, where the models are
-                loss = policy_loss(new, here(old), here(advantages), here(m), c.clip)
-                if c.kl_in == "loss":
-                    loss = loss + price * kl_loss(new, here(ref), here(m), c.kl)
-                if c.shared:
-                    loss = loss + c.value_coef * value_loss(value(h), here(old_values), here(returns), here(m), c.value_clip)
-                opt.zero_grad()
-                descend(loss, opt, c.max_norm)
-                if value_opt:
-                    v = value.values(tokens[rows][:, :-1])
-                    value_opt.zero_grad()
-                    descend(value_loss(v, here(old_values), here(returns), here(m), c.value_clip), value_opt, c.max_norm)
-                stats.append(update_stats(new.numpy() - old[rows], m[rows], c.clip))
+                jobs = [partial(learn, rows)] + ([partial(learn_value, rows)] if value_opt else [])
+                stats.append(side_by_side(*jobs, opt=opt, idx=tokens[rows])[0])
         run.log(it + 1, reward=scores.mean(), kl=kl, beta=price, entropy=-(old * m).sum() / m.sum(),
                 ended=answers.ended.mean() if end is not None else 1.0, length=m.sum(-1).mean(), lr=lr, **over_updates(stats),
                 **({"explained_variance": explained_variance(old_values[m], returns[m])} if value else {}),
@@ -167,6 +175,19 @@ def check_fit(policy, value, P, c):
     if not isinstance(value, wanted):
         raise ValueError(f"advantage={c.advantage} with shared={c.shared} takes {wanted.__name__} as its value, not "
                          f"{type(value).__name__}: value_for(policy, config) makes it")
+
+
+def side_by_side(*jobs, opt, idx, learn=True):
+    """[job() for job in jobs], which have nothing to do with one another: on a thread each, where reading the tokens idx
+    with a model of `opt`'s size is work enough. A GPU is given them in turn."""
+    def work(job):
+        with nullcontext() if learn else no_grad():
+            return job()
+
+    if opt.device == "cuda" or anomaly_detection() or parallel.choose_workers(opt.flat.size, idx) == 1:
+        return [work(job) for job in jobs]
+    with parallel.one_blas_thread():
+        return parallel.on_threads(work, [(job,) for job in jobs])
 
 
 def copy_of(model):

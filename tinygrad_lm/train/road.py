@@ -74,7 +74,11 @@ def rank_answers(model, prompts, rng):
 
 def rate_answers(model, prompts, rng):
     """The same, and how much better the better one of each pair is, 0 to 3: int (N, 4, WIDTH), int (N, 6)."""
-    tokens = candidates(model, prompts, rng)
+    return rated(candidates(model, prompts, rng), rng)
+
+
+def rated(tokens, rng):
+    """Answers int (N, K, WIDTH) in the order in which the person puts them, best first, and the ratings of their pairs."""
     order, ratings = person.rank(true_scores(tokens), rng)
     return np.take_along_axis(tokens, order[..., None], axis=1), ratings
 

@@ -15,7 +15,7 @@ from ..text.instructions import obeys, understood
 from ..text.rouge import rouge_l
 from .instruct import ask, complete
 from .run import Run
-from .sft import SFTConfig, sft
+from .sft import sft
 
 SIMILAR = 0.7                           # ROUGE-L to anything in the pool from which on an instruction is no new one
 

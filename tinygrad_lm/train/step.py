@@ -31,6 +31,7 @@ def train_step(model, opt, idx, targets, documents=None, *, max_norm=1.0, worker
 
 def descend(loss, opt, max_norm):
     """Backward, clip, update, for a loss that is a tensor; returns the gradient's norm."""
+    keep_memory_warm()
     check_loss(loss.item(), opt)
     with quiet_overflow(opt):
         loss.backward(np.asarray(opt.loss_scale))
