@@ -1,7 +1,6 @@
 """A trained model with more tokens than it was trained with: role tokens, for a base model that is to learn to chat."""
 from dataclasses import replace
 
-
 from ..text.chat import ROLE_TOKENS, template_of
 from ..text.tokenizer_json import with_added
 from .transformer import GPT
