@@ -47,7 +47,7 @@ KERNELS = ("rows.", "attention_kernels.", "_kernel", "_launch", "row_threads", "
 FILES = dict(activation="elementwise", erf="elementwise", embedding="index", softmax="fused", cross_entropy="fused",
              norm="fused", dropout="fused", tensor="engine", optim="nn_optim")
 SUITE = ("test_ops_elementwise", "test_ops_reduce", "test_ops_shape", "test_ops_index", "test_ops_matmul", "test_ops_fused",
-         "test_ops_attention", "test_engine", "test_nn_optim", "test_errors")
+         "test_ops_attention", "test_ops_block", "test_engine", "test_nn_optim", "test_errors")
 
 DEVICE = "the way of CuPy's arrays, which tests/test_device.py and tests/test_kernels_*.py hold"
 
@@ -84,7 +84,7 @@ EQUIVALENT = {
         DEVICE,
     ("reduce.row_dots", "xp.vecdot(a, b) if hasattr(xp, 'vecdot') else xp.einsum('...  →  xp.vecdot(a, b) if not hasattr(xp, 'vecdot') else xp.einsum("):
         "both ways give the same: CuPy has one of them",
-    ("causal_attention.masked_scores", "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if key  →  "
+    ("causal_attention.products", "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if key  →  "
      "xp.empty((S, b, H, t), q.dtype).transpose(1, 2, 3, 0) if not"): "how it lies in memory changes the speed alone",
     ("causal_attention.masked_scores", "'F' if keys_first else 'C'  →  'F' if not keys_first else 'C'"): "likewise",
     ("causal_attention.future", "xp.triu(all_hidden, 1) if order == 'C' else xp.tril(all_hidd  →  xp.triu(all_hidden, 1) if not "

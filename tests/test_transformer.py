@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tinygrad_lm import Tensor, functional as F, no_grad
+from tinygrad_lm import Tensor, detect_anomaly, functional as F, no_grad
 from tinygrad_lm.models import BERT, GPT, GPTConfig
 from tinygrad_lm.models.bert import hide, sentence_embedding
 from tinygrad_lm.models.longer import extended
+from tinygrad_lm.models.quantised import Int8Linear
 from tinygrad_lm.models.rotary import frequencies, rotary_angles
 from tinygrad_lm.optim import AdamW
+from tinygrad_lm.tensor import Node
 from tinygrad_lm.train import train_step
 
 V, T = 7, 6
@@ -51,6 +53,37 @@ def shifted(model, p, value):
     p.data[...] = value
     with no_grad():
         return model.loss(ids(1), ids(1, 1)).item()
+
+
+def test_the_plain_block_in_two_operations_is_its_parts_to_the_bit():
+    """And what is not plain goes the other way: dropout, another kind of layer, detect_anomaly."""
+    def loss_and_gradients(**shape):
+        model = build(n_head=2, **shape)
+        loss = model.loss(ids(), ids(seed=1))
+        halves = {node.name for node in operations(loss)} & {"attention_half", "mlp_half"}
+        loss.backward()
+        return len(halves), loss.item(), [p.grad for p in model.parameters()]
+
+    fused, loss, gradients = loss_and_gradients()
+    with detect_anomaly():
+        composed, *expected = loss_and_gradients()
+    assert (fused, composed) == (2, 0) and loss == expected[0]
+    for ours, theirs in zip(gradients, expected[1]):
+        np.testing.assert_array_equal(ours, theirs)
+    for other in dict(dropout=0.1), dict(bias=False), dict(attention_bias=False), dict(activation="gelu"), dict(order="post"):
+        assert loss_and_gradients(**other)[0] == 0
+    assert build(n_head=2, dropout=0.1).eval().blocks[0].is_plain()
+    model = build(n_head=2)
+    model.blocks[0].mlp.fc = Int8Linear(model.blocks[0].mlp.fc.weight.data.astype("f4"))
+    assert [block.is_plain() for block in model.blocks] == [False, True]
+
+
+def operations(y):
+    nodes, stack = [], [y.node]
+    while stack:
+        nodes.append(stack.pop())
+        stack += [t for t in nodes[-1].inputs or () if isinstance(t, Node)]
+    return nodes
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -3,7 +3,7 @@
 B sequences of T tokens: N = B T. Memory is in bytes, arithmetic in floating-point operations (FLOPs): a product and its sum
 are two. `kind` is "gpt", "bert" (with the head that guesses tokens) or "bert body".
 """
-from ..ops.causal_attention import n_saved
+from ..ops import causal_attention as causal
 from .rotary import rotated_channels
 
 FLOATS = {"float32": 4, "float16": 2, "bfloat16": 2}     # bytes a number
@@ -124,12 +124,20 @@ def engine_activations(config, T, B, *, kind="gpt", size=4):
     masks = C * (c.dropout > 0)
     floats = N * (c.n_layer * (attention + mlp + 2 * norm + 2 * masks) + masks + norm + C + c.vocab_size + 1)
     if c.plain_attention:
-        floats += c.n_layer * B * c.n_head * n_saved(T)
+        floats += c.n_layer * B * c.n_head * saved_of_scores(T)
     if kind == "bert":
         floats += N * (C * BEND[c.activation] + norm + C)
     if rotary:
         floats += T * -(-rotated_channels(c) // 2) * 2                             # cos and sin, for all blocks
     return floats * size + N * (8 + 8 + 8)                                         # token ids; where the targets are
+
+
+def saved_of_scores(T):
+    """Numbers of each head and sequence that ops/causal_attention.py saves: the weights of few tokens, of many log Σ exp."""
+    if T > causal.FEW:
+        return T
+    tiles = causal.tiles(1, T, 1, causal.QUERIES[0], causal.SCORES)
+    return sum((t.stop - t.start) * past.stop for _, t, past in tiles)
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ def attention_half_forward(x, g, b, w, c, w2, c2, *, n_head, eps):       # x (B,
 
 
 def attention_half_backward(dy, saved, needs):
-    norm, qkv, attention, proj = saved
-    dx, dh, dw2, dc2 = linear_add_backward(dy, proj, (True, True, *needs[5:]))
+    (norm, qkv, attention, proj), (x, g, b, w, c, w2, c2) = saved, needs
+    dx, dh, dw2, dc2 = linear_add_backward(dy, proj, (x, True, w2, c2))
     dh, = qkv_attention_backward(dh, attention)
-    dh, dw, dc = linear_backward(dh, qkv, (True, *needs[3:5]))
-    dh, dg, db = layer_norm_backward(dh, norm, needs[:3])
-    return dx + dh if needs[0] else None, dg, db, dw, dc, dw2, dc2
+    dh, dw, dc = linear_backward(dh, qkv, (True, w, c))
+    dh, dg, db = layer_norm_backward(dh, norm, (x, g, b))
+    return dx + dh if x else None, dg, db, dw, dc, dw2, dc2
 
 
 def mlp_half_forward(x, g, b, w, c, w2, c2, *, eps):                     # x (..., C), g and b (C,), w (I, C), w2 (C, I)
@@ -36,8 +36,8 @@ def mlp_half_forward(x, g, b, w, c, w2, c2, *, eps):                     # x (..
 
 
 def mlp_half_backward(dy, saved, needs):
-    norm, fc, proj = saved
-    dx, dh, dw2, dc2 = linear_add_backward(dy, proj, (True, True, *needs[5:]))
-    dh, dw, dc = linear_gelu_backward(dh, fc, (True, *needs[3:5]))
-    dh, dg, db = layer_norm_backward(dh, norm, needs[:3])
-    return dx + dh if needs[0] else None, dg, db, dw, dc, dw2, dc2
+    (norm, fc, proj), (x, g, b, w, c, w2, c2) = saved, needs
+    dx, dh, dw2, dc2 = linear_add_backward(dy, proj, (x, True, w2, c2))
+    dh, dw, dc = linear_gelu_backward(dh, fc, (True, w, c))
+    dh, dg, db = layer_norm_backward(dh, norm, (x, g, b))
+    return dx + dh if x else None, dg, db, dw, dc, dw2, dc2

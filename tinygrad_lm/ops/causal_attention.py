@@ -40,7 +40,7 @@ def qkv_attention_forward(qkv, *, n_head):
         else:
             lse[b, :, t] = xp.log(total) + peak
             xp.divide(p @ v[b, :, past], total, out=out[b, :, t])
-    return y, (qkv, y, lse, n_head, kept)
+    return y, (qkv, y, lse, n_head, *kept)
 
 
 def qkv_attention_backward(dy, saved):
@@ -48,9 +48,9 @@ def qkv_attention_backward(dy, saved):
 
     Σ dy y over the channels of a head is Σ dp p over the keys ([FLASH], sec. 3.2), and shorter.
     """
-    if fits_qkv_attention(saved[0], saved[3]):
+    qkv, y, lse, n_head, *kept = saved
+    if fits_qkv_attention(qkv, n_head):
         return qkv_attention_kernel_backward(dy, saved)
-    qkv, y, lse, n_head, kept = saved
     xp = array_module(dy)
     B, T, C = dy.shape
     scale = (C // n_head) ** -0.5
@@ -91,11 +91,6 @@ def tiles(B, T, n_head, queries, scores):
         size = max(1, scores // (n_head * (end - t) * end))
         found += [(slice(b, b + size), slice(t, end), slice(0, end)) for b in range(0, B, size)]
     return found
-
-
-def n_saved(T):
-    """How many numbers of each head and sequence of T tokens wait for backward: the weights, or log Σ exp of each query."""
-    return T if T > FEW else sum((t.stop - t.start) * past.stop for _, t, past in tiles(1, T, 1, QUERIES[0], SCORES))
 
 
 def products(q, k, *, keys_first):
