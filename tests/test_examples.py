@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .test_gguf import with_smollm2
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,6 +40,13 @@ def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
         return re.sub(r"\d[\d,.]*", "#", line)
     assert without_numbers(run(script, "--fast", "--out", tmp_path)[-1]) == without_numbers(promised(script))
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@with_smollm2
+@pytest.mark.slow
+def test_quantisation_of_a_given_model(tmp_path):
+    lines = run("quantisation.py", "--model", "smollm2", "--tokens", 300, "--out", tmp_path)
+    assert re.fullmatch(r"int4: 95.00 MB instead of 538.06, perplexity [\d.]+ instead of [\d.]+", lines[-1])
 
 
 @pytest.mark.slow
