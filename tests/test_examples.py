@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .test_gguf import with_smollm2
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -61,6 +63,13 @@ def test_words_beside_letters_and_points_that_are_kept(tmp_path):
         kept["points"]["2048"]["GPT"] = 123.0
         (tmp_path / "ngram-to-gpt-words.json").write_text(json.dumps(kept), encoding="utf-8")
         assert "GPT 123.00" in run("04_ngram_to_gpt.py", *arguments)[-1] and "GPT 123.00" not in first[-1]
+
+
+@with_smollm2
+@pytest.mark.slow
+def test_quantisation_of_a_given_model(tmp_path):
+    lines = run("quantisation.py", "--model", "smollm2", "--tokens", 300, "--out", tmp_path)
+    assert re.fullmatch(r"int4: 95.00 MB instead of 538.06, perplexity [\d.]+ instead of [\d.]+", lines[-1])
 
 
 @pytest.mark.slow

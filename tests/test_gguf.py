@@ -12,7 +12,9 @@ from tinygrad_lm.models.bert import embed
 from tinygrad_lm.models.gguf import from_gguf
 from tinygrad_lm.models.gguf_file import TYPES, Stored, read_gguf, read_tensor
 from tinygrad_lm.models.named import find, load_for_chat, load_named
+from tinygrad_lm.models.network import load_network
 from tinygrad_lm.models.pretrained import load_tokenizer
+from tinygrad_lm.models.quantised import kind, memory, quantise
 from tinygrad_lm.models.tensors import BrokenFile
 from tinygrad_lm.text import tokenizer_json
 
@@ -129,6 +131,28 @@ def test_linear_scaling(tmp_path):
     np.testing.assert_array_equal(from_gguf(path)[0](idx).data, model(idx).data)
 
 
+@beside_gguf
+def test_llama3_scaling_and_tokenizer(tmp_path):
+    """As llama.cpp writes it: a tensor by which frequencies are divided, and a tokenizer that cuts as GPT-4's does."""
+    model = a_llama(rope_theta=5e5, rope_scaling={"kind": "llama3", "factor": 32.0, "low": 1.0, "high": 4.0, "length": 8192})
+    slower = np.ones(4, np.float32)
+    for i in range(4):
+        f = 5e5 ** (-2 * i / 8)
+        smooth = (8192 * f / (2 * np.pi) - 1) / 3
+        slower[i] = 1 if smooth > 1 else 32 if smooth < 0 else 1 / ((1 - smooth) / 32 + smooth)
+    assert (slower == 1).any() and (slower == 32).any()
+    path = write(tmp_path / "m.gguf", model, tensors=tensors_of(model) | {"rope_freqs.weight": slower}, pre="llama-bpe")
+    again, tokenizer = from_gguf(path)
+    idx = np.arange(60)[None]
+    np.testing.assert_allclose(again(idx).data, model(idx).data, rtol=1e-5, atol=1e-6)
+    assert again.config.rope_scaling == model.config.rope_scaling
+    assert tokenizer.cut("I'M 12345 cats\n\nsat") == ["I", "'M", " ", "123", "45", " cats", "\n\n", "sat"]
+    assert tokenizer.spec["model"]["ignore_merges"]
+    with pytest.raises(BrokenFile, match=r"m.gguf: rope_freqs.weight, \(4,\), is not LLaMA 3's scaling by 64 of 4 pairs"):
+        from_gguf(write(tmp_path / "m.gguf", model, tensors=tensors_of(model) | {"rope_freqs.weight": slower * [1, 2, 2, 2]},
+                        pre="llama-bpe"))
+
+
 QUANTISED = {t.name: number for number, t in TYPES.items() if t.name not in ("F32", "F64")}
 
 
@@ -190,9 +214,9 @@ def test_every_tensor_that_does_not_fit_is_named(tmp_path):
     model = a_llama()
     tensors = tensors_of(model)
     gone = tensors.pop("blk.1.ffn_up.weight")
-    path = write(tmp_path / "m.gguf", model, tensors=tensors | {"rope_freqs.weight": gone})
+    path = write(tmp_path / "m.gguf", model, tensors=tensors | {"rope_freq.weight": gone})
     with pytest.raises(BrokenFile, match=r"m.gguf are not those of its metadata:\n  missing: blk.1.ffn_up.weight\n  "
-                                         r"unknown: rope_freqs.weight$"):
+                                         r"unknown: rope_freq.weight$"):
         from_gguf(path)
     with pytest.raises(BrokenFile, match=r"m.gguf: the tensor blk.1.ffn_up.weight has shape \(32, 64\), and by metadata it has "
                                          r"\(64, 32\)"):
@@ -325,3 +349,27 @@ def test_minilm_knows_what_sentences_mean():
     near = x @ x.T
     np.testing.assert_allclose(np.diag(near), 1, atol=1e-5)
     assert near[0, 1] > 0.5 > 0.2 > near[0, 2]
+
+
+@with_minilm
+@pytest.mark.parametrize("how, near", [("int8", 0.995), ("int4", 0.9)])
+def test_minilm_in_few_bits_means_nearly_the_same(how, near):
+    """Its weights are published in float32: what rounding costs is all the rounding's."""
+    model, tokenizer = load_named("minilm")
+    texts = ["A man is eating food.", "Someone has a meal.", "The stock market fell.", "It rains in Spain."]
+    before, small = embed(model, tokenizer, texts), quantise(model, how)
+    after = embed(small, tokenizer, texts)
+    assert near < (before * after).sum(1).min() < 0.99999 and kind(small) == how
+    assert sum(memory(small).values()) < 24e6                                          # of 90
+
+
+@with_smollm2
+def test_the_real_one_as_a_language_model():
+    """Which tokens start and end a text is in the file."""
+    model = load_network("smollm2")
+    assert (model.tokenizer.token(model.start), model.tokenizer.token(model.end)) == ("<|im_start|>", "<|im_end|>")
+    asked = [("The capital of France is", [" Paris", " Rome", " a large cat"]), ("Two and two are", [" four", " blue"])]
+    found = model.logprob_many(asked)
+    assert [x.argmax() for x in found] == [0, 0]
+    for x, (context, texts) in zip(found, asked):
+        np.testing.assert_allclose(x, [model.logprob(t, context=context) for t in texts], atol=1e-3)

@@ -1,4 +1,5 @@
 """A LLaMA from a GGUF file, which holds its shape, its weights and its tokenizer in one."""
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from .architectures import QKV, SAME, Architecture, How, Place, both, layers
 from .config import GPTConfig
 from .gguf_file import read_gguf, read_tensor
 from .pretrained import Undrawn, check_vocabulary, fill
+from .rotary import frequencies
 from .tensors import BrokenFile
 from .transformer import GPT
 
@@ -27,6 +29,8 @@ def from_gguf(path, *, dtype=np.float32):
         raise BrokenFile(f"{path}: the architecture {kind!r} is not known here as GGUF; known is llama")
     try:
         config, tokenizer = shape(fields, tensors), tokenizer_of(fields)
+        if "rope_freqs.weight" in tensors:
+            config = as_llama3(config, read_tensor(path, tensors.pop("rope_freqs.weight")))
     except KeyError as error:
         raise BrokenFile(f"{path} says nothing about {error}, which a llama needs") from None
     except (TypeError, ValueError) as error:
@@ -63,6 +67,18 @@ def stretched(f):
     return None if kind == "none" else {"kind": "linear", "factor": f["rope.scaling.factor"]}
 
 
+def as_llama3(config, slower):
+    """The config with LLaMA 3's scaling, of which a file says only what comes of it: how much slower each pair of channels
+    turns, (R/2,). Of the four numbers behind it the factor is the largest; the others are alike in all that Meta published."""
+    scaled = replace(config, rope_scaling={"kind": "llama3", "factor": float(slower.max()), "low": 1.0, "high": 4.0,
+                                           "length": 8192})
+    expected = np.divide(frequencies(config), frequencies(scaled))
+    if slower.shape != expected.shape or not np.allclose(slower, expected, rtol=1e-4):
+        raise ValueError(f"rope_freqs.weight, {slower.shape}, is not LLaMA 3's scaling by {slower.max():g} of {len(expected)} "
+                         "pairs of channels, and no other is built here for GGUF")
+    return scaled
+
+
 # ---- tensors ---------------------------------------------------------------------------------------------------------
 
 def in_halves(x, n_head):
@@ -91,27 +107,29 @@ def places(model):
 # ---- tokenizer -------------------------------------------------------------------------------------------------------
 
 DIGITS = {"type": "Digits", "individual_digits": True}
-CUTS = {"gpt-2": (), "smollm": (DIGITS,)}                  # what cuts a text before GPT-2's pattern does
+CUTS = {"gpt-2": ((), split.GPT2), "smollm": ((DIGITS,), split.GPT2), "llama-bpe": ((), split.GPT4)}   # one, and then a pattern
 
 
 def tokenizer_of(fields):
     """The byte-level BPE that the metadata describe, as a Tokenizer."""
     f = {name.removeprefix("tokenizer.ggml."): value for name, value in fields.items() if name.startswith("tokenizer.ggml.")}
     if f["model"] != "gpt2":
-        raise ValueError(f"the tokenizer is of kind {f['model']!r}, and what can be read is byte-level BPE, 'gpt2'")
+        raise ValueError(f"the tokenizer is of kind {f['model']!r}, and what can be read is byte-level BPE, 'gpt2': LLaMA 1 and "
+                         "2, whose vocabulary is SentencePiece's, cannot")
     if f.get("pre") not in CUTS:
         raise ValueError(f"the tokenizer cuts texts as {f.get('pre')!r} does, and what is known is {', '.join(CUTS)}")
     tokens, kinds = f["tokens"], f.get("token_type") or [NORMAL] * len(f["tokens"])
     if len(kinds) != len(tokens):
         raise ValueError(f"the tokenizer has {len(tokens)} tokens, and kinds of {len(kinds)}")
-    ids = {token: i for i, token in enumerate(tokens)}
-    spec = tokenizer_json.describe_bpe(ids, [m.split(" ") for m in f["merges"]], split.GPT2,
+    ids, (first, pattern) = {token: i for i, token in enumerate(tokens)}, CUTS[f["pre"]]
+    spec = tokenizer_json.describe_bpe(ids, [m.split(" ") for m in f["merges"]], pattern,
                                        [t for t, kind in zip(tokens, kinds) if kind in (CONTROL, OWN)])
     for token in spec["added_tokens"]:
         token["special"] = kinds[token["id"]] == CONTROL
     if "unknown_token_id" in f:
         spec["model"]["unk_token"] = tokens[f["unknown_token_id"]]
-    cuts = [*CUTS[f["pre"]], spec["pre_tokenizer"]]
+    spec["model"]["ignore_merges"] = f["pre"] == "llama-bpe"                       # LLaMA 3: a word that is a token is that token
+    cuts = [*first, spec["pre_tokenizer"]]
     spec["pre_tokenizer"] = cuts[0] if len(cuts) == 1 else {"type": "Sequence", "pretokenizers": cuts}
     return tokenizer_json.build(spec)
 

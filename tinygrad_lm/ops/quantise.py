@@ -2,11 +2,17 @@
 
 A product with them turns back a block at a time into one small buffer: what lies in memory stays small.
 """
+import math
+import threading
+
+import numpy as np
+
 from ..backend import array_module
 
 GROUP = 32                              # weights of an output that share a scale and a lowest value, in 4 bits
 BLOCK = 1 << 18                         # weights that are turned back at once: 1 MB, which stays in the cache
 FEW = 32                                # rows of x below which sums are scaled in 4 bits, not weights
+_scratch = threading.local()
 
 
 def int8_rows(w):
@@ -26,10 +32,10 @@ def int8_product(x, codes, scale):
     """x Wᵀ: x (N, I) -> (N, O). A row's scale is applied to what the row gives, so that a weight costs a conversion."""
     xp, (O, I) = array_module(x), codes.shape
     y, rows = xp.empty((len(x), O), x.dtype), max(1, BLOCK // max(1, I))
-    buffer = xp.empty((min(rows, O), I), x.dtype)
     for start in range(0, O, rows):
-        w = buffer[:min(rows, O - start)]
-        w[...] = codes[start:start + rows]
+        some = codes[start:start + rows]
+        w = scratch(some.shape, x)
+        w[...] = some
         xp.matmul(x, w.T, out=y[:, start:start + rows])
     y *= scale
     return y
@@ -56,18 +62,18 @@ def int4_groups(w, group=GROUP):
 
 def int4_weight(codes, scale, low):
     """What the codes stand for, transposed: float32 (G, 32, O)."""
-    w = unpacked(codes, array_module(codes).empty(2 * codes.size, "f4"))
+    G, half, O = codes.shape
+    w = unpacked(codes, array_module(codes).empty((G, 2 * half, O), "f4"))
     w *= from_float16(scale)[:, None]
     w += from_float16(low)[:, None]
     return w
 
 
-def unpacked(codes, buffer):
-    """Codes, two in a byte, as floats in the `buffer`: (G, 16, O) -> (G, 32, O)"""
-    G, half, O = codes.shape
-    w = buffer[:2 * codes.size].reshape(G, 2 * half, O)
-    w[:, :half] = codes & 15
-    w[:, half:] = codes >> 4
+def unpacked(codes, w):
+    """Codes, two in a byte, as floats in w: (G, 16, O) -> (G, 32, O)"""
+    xp, half, one = array_module(codes), codes.shape[1], scratch(codes.shape, codes)
+    w[:, :half] = xp.bitwise_and(codes, 15, out=one)
+    w[:, half:] = xp.right_shift(codes, 4, out=one)
     return w
 
 
@@ -81,10 +87,9 @@ def int4_product(x, codes, scale, low):
     x = xp.pad(x, ((0, 0), (0, G * size - x.shape[1]))).reshape(N, G, size)        # zeros meet what filled the last group
     scale = from_float16(scale)[:, None]                                           # (G, 1, O)
     y, groups = x.sum(-1) @ from_float16(low), max(1, BLOCK // (size * O))         # (N, G) @ (G, O)
-    buffer = xp.empty(min(groups, G) * size * O, x.dtype)
     for g in range(0, G, groups):
         some = slice(g, g + groups)
-        w = unpacked(codes[some], buffer)
+        w = unpacked(codes[some], scratch((len(codes[some]), size, O), x))
         if N < FEW:
             sums = x[:, some].swapaxes(0, 1) @ w                                   # (g, N, 32) @ (g, 32, O)
             sums *= scale[some]
@@ -95,8 +100,19 @@ def int4_product(x, codes, scale, low):
     return y
 
 
+def scratch(shape, like):
+    """An array of the type of `like` for what is needed a moment only. A thread has one of each type and uses it again: memory
+    fresh from the system comes page by page, which takes as long as a product."""
+    if array_module(like) is not np:                                               # CuPy keeps memory by itself
+        return array_module(like).empty(shape, like.dtype)
+    n, kept = math.prod(shape), vars(_scratch)
+    if like.dtype.char not in kept or kept[like.dtype.char].size < n:
+        kept[like.dtype.char] = np.empty(max(n, BLOCK), like.dtype)
+    return kept[like.dtype.char][:n].reshape(shape)
+
+
 def from_float16(x):
-    """x as float32, which NumPy's astype does one number at a time: five times slower. The bits of exponent and fraction go
+    """x as float32, which NumPy's astype does one number at a time: three times slower. The bits of exponent and fraction go
     where float32 has its own, and 2¹¹² makes up for the exponent's other zero; finite numbers come out exactly."""
     xp = array_module(x)
     bits = x.view(xp.int16).astype(xp.int32)                                       # copies of the sign fill the left half
