@@ -67,6 +67,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, chat_mask, instructions, ngram, rank, correct, tokenizer,
-                size, evaluate, bench):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, chat, chat_mask, instructions, ngram, rank, correct,
+                tokenizer, size, evaluate, bench):
     commands.add_command(command)

@@ -16,7 +16,8 @@ from .options import device_option
               help="draw among the likeliest that together reach p")
 @click.option("--repetition", default=1.1, show_default=True, type=click.FloatRange(min=1),
               help="how much less readily it says again what it has said in this answer; 1: as readily")
-@click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1), help="longest answer; half of what the model can read at most")
+@click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1),
+              help="longest answer; half of what the model can read at most")
 @click.option("--context", default=2048, show_default=True, help="tokens that it remembers, the answer included")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same answers")
 @device_option
@@ -30,8 +31,8 @@ def chat(model, system, temperature, top_p, repetition, max_new_tokens, context,
     from ..models.named import load_for_chat
     network, tokenizer, template = load_for_chat(model)
     longest = min(max_new_tokens, network.config.block_size // 2)
-    talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system, context=context,
-                        max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
+    talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system,
+                        context=context, max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
     click.echo(f"{model}: {network.n_parameters():,} parameters. Ctrl-C ends an answer, /quit the conversation.", err=True)
     while (question := next_line()) != "/quit":
         try:

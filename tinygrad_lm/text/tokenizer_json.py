@@ -108,7 +108,7 @@ def _built(spec, path):
 
 
 def from_dict(saved):
-    """The tokenizer that a checkpoint remembers: what `to_dict` of a Tokenizer, a CharTokenizer or a LetterTokenizer gave."""
+    """The tokenizer that a checkpoint remembers: what `to_dict` of a Tokenizer, CharTokenizer or LetterTokenizer gave."""
     kinds = {"char": CharTokenizer, "letters": LetterTokenizer}
     return kinds[saved["kind"]].from_dict(saved) if saved["kind"] in kinds else build(saved["spec"])
 
