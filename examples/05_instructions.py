@@ -1,9 +1,9 @@
 # %% [markdown]
 """# From a model that continues to a model that answers
 
-Idea: a base model has read what "cat" is backwards, and cannot be asked for it: whatever it is told, it goes on writing. A few
-hundred instructions with their answers teach it what a question is (Ouyang et al. 2022 [INSTRUCT]). Each instruction has a
-checker, so obedience is a number, before and after.
+Idea: a base model has read what "cat" is backwards, and cannot be asked for it: whatever it is told, it goes on writing. A
+few hundred instructions with their answers teach it what a question is (Ouyang et al. 2022 [INSTRUCT]). Each instruction has
+a checker, so obedience is a number, before and after.
 
     python examples/05_instructions.py               # two minutes; --fast: seconds
 
@@ -46,10 +46,10 @@ learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
 tokenizer = tokenizer_for(texts)
 run = Run(options.out / f"base-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)       # pretrained once
-model = base_model(texts, tokenizer, PretrainConfig(steps=steps[0], batch_size=16), block_size=T, width=width, seed=options.seed,
-                   run=run)
-print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary; after {steps[0]} "
-      f"steps the loss is {run.history[-1]['loss']:.2f} nats a token")
+config = PretrainConfig(steps=steps[0], batch_size=16)
+model = base_model(texts, tokenizer, config, block_size=T, width=width, seed=options.seed, run=run)
+print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary; after "
+      f"{steps[0]} steps the loss is {run.history[-1]['loss']:.2f} nats a token")
 
 # %% [markdown]
 # 2. What does it know? Where its own lines would go on, it says what it has understood, of words that it never read. But who
@@ -88,7 +88,8 @@ for example in examples[:3]:
 sft(model, answers, answers, SFTConfig(steps=steps[1], batch_size=16), rng=np.random.default_rng(2), run=Run())
 
 # %% [markdown]
-# 4. The same questions again. Of which kinds will it answer what it was never told, and of which only what it learned by heart?
+# 4. The same questions again. Of which kinds will it answer what it was never told, and of which only what it has learned
+# by heart?
 
 # %%
 
@@ -105,13 +106,15 @@ after, by_heart = told(held_out), told(learned)
 print(f"\n   {'share that obeys, %':<24}{'known as a line':>16}{'before':>9}{'after':>9}{'learned from':>15}")
 rows = [(k, language) for language in LANGUAGES for k in KINDS if (k, language) in after]
 for key in rows:
-    print(f"   {' '.join(key):<24}{f'{knows[key]:16.0%}' if key in knows else '':16}{before[key]:9.0%}{after[key]:9.0%}{by_heart[key]:15.0%}")
+    known = f"{knows[key]:16.0%}" if key in knows else " " * 16
+    print(f"   {' '.join(key):<24}{known}{before[key]:9.0%}{after[key]:9.0%}{by_heart[key]:15.0%}")
 
 # %%
 figure, (ax,) = panels(1, 1, size=(8.4, 3.8))
 places = np.arange(len(rows))
-for n, (label, shares, color) in enumerate([("the line's beginning, base model", knows, GREY), ("the question, base model", before, ORANGE),
-                                            ("the question, tuned", after, BLUE), ("learned from, tuned", by_heart, GREEN)]):
+for n, (label, shares, color) in enumerate([
+        ("the line's beginning, base model", knows, GREY), ("the question, base model", before, ORANGE),
+        ("the question, tuned", after, BLUE), ("learned from, tuned", by_heart, GREEN)]):
     ax.bar(places + 0.2 * (n - 1.5), [100 * shares.get(key, 0) for key in rows], 0.2, color=color, label=label)
 ax.set(title="Held-out instructions that are obeyed, %", ylim=(0, 104))
 ax.set_xticks(places, ["\n".join(key) for key in rows])
@@ -121,5 +124,5 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "instructions.png").write_bytes(png(figure))
 
 # %%
-print(f"\nit obeys {before['all']:.0%} of the held-out instructions before, {after['all']:.0%} after, and {by_heart['all']:.0%} of "
-      "those that it learned from")
+print(f"\nit obeys {before['all']:.0%} of the held-out instructions before, {after['all']:.0%} after, and "
+      f"{by_heart['all']:.0%} of those that it learned from")

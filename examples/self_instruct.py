@@ -2,8 +2,8 @@
 """# A model that makes its own instructions
 
 Idea: instructions are dear. From a few dozen a model can propose more, and answer them itself; a filter keeps what is new
-(Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is wrong,
-and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
+(Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is
+wrong, and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
 
     python examples/self_instruct.py                 # a minute, and one for the base model if 05_instructions.py has not run
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.models.grown import ready_to_chat
-from tinygrad_lm.text.instructions import instructions, understood
+from tinygrad_lm.text.instructions import instructions, obeys, understood
 from tinygrad_lm.train import self_instruct as si
 from tinygrad_lm.train.instruct import ask, base_model, base_texts, obedience, tokenizer_for
 from tinygrad_lm.train.pretrain import PretrainConfig
@@ -43,8 +43,8 @@ learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
 tokenizer = tokenizer_for(texts)
 run = Run(options.out / f"base-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)
-base = base_model(texts, tokenizer, PretrainConfig(steps=steps[0], batch_size=16), block_size=T, width=width, seed=options.seed,
-                  run=run)
+base = base_model(texts, tokenizer, PretrainConfig(steps=steps[0], batch_size=16), block_size=T, width=width,
+                  seed=options.seed, run=run)
 rng = np.random.default_rng(options.seed)
 base, tokenizer, template = ready_to_chat(base, tokenizer, rng=rng)
 seen, seeds = Counter(), []
@@ -64,8 +64,8 @@ def tuned(pairs, *, also_asking=False):
 
 
 # %% [markdown]
-# 2. Rounds. Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it asks and the
-# filter keeps joins the pool.
+# 2. Rounds. Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it asks
+# and the filter keeps joins the pool.
 
 # %%
 first = tuned(seeds)
@@ -83,7 +83,8 @@ for number, counts in enumerate(history, 1):
     print("   " + "".join(f"{n:12}" for n in (number, *counts.values())))
 for k in own[:: max(1, len(own) // 8)][:8]:
     item = understood(k.text)
-    print(f"   {k.text} -> {k.answer}" + ("" if item is None else "" if k.answer in item.right else f"   (wrong: {item.answer})"))
+    verdict = "nobody can say" if item is None else "right" if obeys(item, k.answer) else f"wrong: {item.answer}"
+    print(f"   {k.text} -> {k.answer}   ({verdict})")
 
 # %% [markdown]
 # 3. What is it worth? The same base model, on the seeds alone and on the seeds with its own; the same number of steps.

@@ -1,4 +1,4 @@
-"""A base model learns to chat: its vocabulary grows by role tokens, `sft --data` learns a file, `chat` talks with the result."""
+"""A base model learns to chat: it gets role tokens, `sft --data` learns a file, `chat` talks with the result."""
 import io
 import json
 import re
@@ -24,7 +24,7 @@ from .test_gguf import TOKENIZER as BYTES, a_llama
 from .test_gpt import V, ids, logits, tiny
 from .test_stages_on_a_device import cupy  # noqa: F401
 
-TURNS = [Message("system", "be"), Message("user", "a"), Message("assistant", "bb"), Message("user", "b"), Message("assistant", "a")]
+TURNS = [Message(*m) for m in (("system", "be"), ("user", "a"), ("assistant", "bb"), ("user", "b"), ("assistant", "a"))]
 
 
 # ---- more tokens -------------------------------------------------------------------------------------------------------
@@ -71,7 +71,8 @@ def test_learned_tokens_are_green():
     assert colour[show.LEARNED] == "bb<|end|>a<|end|>"
     assert colour[show.READ] == "<|system|>be<|end|><|user|>a<|end|><|assistant|><|user|>b<|end|><|assistant|>"
     assert all(bool(style.bold) == (text[0] == "<") for text, style in found)
-    assert "".join(t for t, style in coloured(BYTES, CHATML) if style.bgcolor.name == show.LEARNED) == "bb<|im_end|>a<|im_end|>"
+    green = [text for text, style in coloured(BYTES, CHATML) if style.bgcolor.name == show.LEARNED]
+    assert "".join(green) == "bb<|im_end|>a<|im_end|>"
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------------
@@ -167,7 +168,8 @@ def test_the_instructions_as_files(tg, tmp_path):
 
 def test_on_the_device(cupy, tg, tmp_path):  # noqa: F811
     """The same file, the same loss, and the CPU talks with the result."""
-    run = ("sft", "--model", base(tmp_path, TOKENIZERS["characters"]), "--data", file_of(tmp_path), "--steps", 3, "--batch-size", 4)
+    run = ("sft", "--model", base(tmp_path, TOKENIZERS["characters"]), "--data", file_of(tmp_path), "--steps", 3,
+           "--batch-size", 4)
     losses = []
     for device in ("cpu", "cuda"):
         before = cupy.synchronisations

@@ -1,4 +1,4 @@
-"""Conversations to learn from: only the answers are learned, in every turn; several share a row and do not see one another."""
+"""Conversations to learn from: only the answers are learned, in every turn; several share a row and see not one another."""
 import json
 import re
 
@@ -25,9 +25,9 @@ BOTH = pytest.mark.parametrize("tokenizer, template", [(CHARS, ROLE_TOKENS), (BY
 
 words = st.text(st.sampled_from("abc"), min_size=1, max_size=5)
 turns = st.tuples(words, words).map(lambda t: [Message("user", t[0]), Message("assistant", t[1])])
-conversations = st.tuples(st.lists(words.map(lambda w: Message("system", w)), max_size=1), st.lists(turns, min_size=1, max_size=3),
-                          st.lists(words.map(lambda w: Message("user", w)), max_size=1)).map(
-                              lambda parts: [*parts[0], *(m for turn in parts[1] for m in turn), *parts[2]])
+first, last = (st.lists(words.map(lambda w, role=role: Message(role, w)), max_size=1) for role in ("system", "user"))
+conversations = st.tuples(first, st.lists(turns, min_size=1, max_size=3), last).map(
+    lambda parts: [*parts[0], *(m for turn in parts[1] for m in turn), *parts[2]])
 
 
 # ---- tokenizers with role tokens ---------------------------------------------------------------------------------------
@@ -72,7 +72,8 @@ def test_both_forms_are_read_from_one_file(tmp_path):
     ({"output": "o"}, 'the field "instruction" is missing'), ({"instruction": "i"}, 'the field "output" is missing'),
     ({"instruction": "i", "output": ""}, '"output" is a text, not \'\''),
     ({"instruction": "i", "output": "o", "input": 3}, '"input" is a text, not 3'),
-    ({"messages": []}, '"messages" is a list of {"role": …, "content": …}, not []'), ({"messages": ["x"]}, '"messages" is a list'),
+    ({"messages": []}, '"messages" is a list of {"role": …, "content": …}, not []'),
+    ({"messages": ["x"]}, '"messages" is a list'),
     ({"messages": [{"role": "user", "content": "a"}, {"content": "b"}]}, 'the field "messages[1].role" is missing'),
     ({"messages": [{"role": "user"}]}, 'the field "messages[0].content" is missing'),
     ({"messages": [{"role": "root", "content": "a"}]},

@@ -7,7 +7,8 @@ from hypothesis import given, strategies as st
 
 from tinygrad_lm.text.chat import ROLE_TOKENS
 from tinygrad_lm.text.conversations import conversation_of
-from tinygrad_lm.text.instructions import ANSWERS, KINDS, LANGUAGES, facts, instructions, material, obeys, understood, with_particles
+from tinygrad_lm.text.instructions import (ANSWERS, KINDS, LANGUAGES, facts, instructions, material, obeys, understood,
+                                           with_particles)
 
 LEARNED, HELD_OUT = instructions()
 
@@ -95,7 +96,8 @@ def test_every_instruction_is_understood_by_its_text():
     made_up = understood("qrx: spell it backwards.")
     assert (made_up.kind, made_up.word, made_up.right) == ("backwards", "qrx", ("xrq",))
     assert understood("하늘소를 거꾸로 써 줘.").answer == understood("하늘소을 거꾸로 써 줘.").answer == "소늘하"
-    for text in ("qrx: what is the opposite?", "q r backwards, please.", "cat: spell it backwards. ", ": spell it backwards.", "", "사과의"):
+    for text in ("qrx: what is the opposite?", "q r backwards, please.", "cat: spell it backwards. ",
+                 ": spell it backwards.", "", "사과의"):
         assert understood(text) is None
 
 

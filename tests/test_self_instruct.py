@@ -1,4 +1,4 @@
-"""Self-Instruct: the filter keeps what is new, in Korean too, counts what it drops, and knows how much of the rest is wrong."""
+"""Self-Instruct: the filter keeps what is new, in Korean too, counts what it drops, and how much of the rest is wrong."""
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -47,7 +47,7 @@ def test_what_is_kept_is_new_and_the_counts_are_whole(texts):
     for n, k in enumerate(kept):
         others = known + [o.text for o in kept[:n]]
         assert k.similarity == max(rouge_l(k.text, other) for other in others) < si.SIMILAR
-    for text in filter(None, texts):                                        # what was dropped is like something that is there
+    for text in filter(None, texts):                                      # what was dropped is like something that is there
         assert max(rouge_l(text, other) for other in known + [k.text for k in kept]) >= si.SIMILAR
 
 
@@ -69,7 +69,8 @@ def test_rounds_add_to_the_pool_that_the_next_begins_from():
 
 def test_pad_left():
     tokens, mask = pad_left([[1, 2], [3, 4, 5], [6]], 9)
-    assert tokens.tolist() == [[9, 1, 2], [3, 4, 5], [9, 9, 6]] and mask.tolist() == [[False, True, True], [True] * 3, [False, False, True]]
+    assert tokens.tolist() == [[9, 1, 2], [3, 4, 5], [9, 9, 6]]
+    assert mask.tolist() == [[False, True, True], [True, True, True], [False, False, True]]
 
 
 PAIRS = [("ab", "ba"), ("cd", "dc"), ("abc", "cba")]
@@ -93,7 +94,7 @@ def test_it_answers_what_it_learned_whatever_is_asked_beside_it(tuned):
     answer = si.answerer(model, tokenizer, ROLE_TOKENS, rng=np.random.default_rng(0))
     for texts in (["ab", "abc", "cd"], ["abc"], ["cd", "ab"]):
         assert answer(texts) == [dict(PAIRS)[text] for text in texts]
-    assert instruct.ask(model, tokenizer, ROLE_TOKENS, ["abc"], rng=None, max_new_tokens=3) == [None], "its end is a token, too"
+    assert instruct.ask(model, tokenizer, ROLE_TOKENS, ["abc"], rng=None, max_new_tokens=3) == [None]   # no room for its end
 
 
 def test_only_who_learned_to_ask_asks(tuned):

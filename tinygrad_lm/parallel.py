@@ -24,8 +24,8 @@ def backward(model, opt, *batch, workers):
     """The loss of the whole batch (a float) and, in `.grad` of the model's parameters, its gradient, from `workers`
     threads, of every rank where mpirun has started several.
 
-    `batch` is idx and targets, int (B, T), and the documents of packed rows where there are any. A worker's part is some rows
-    of each; its mean loss counts by its share of the targets that
+    `batch` is idx and targets, int (B, T), and the documents of packed rows where there are any. A worker's part is some
+    rows of each; its mean loss counts by its share of the targets that
     are not −100. NumPy and BLAS let the other threads run while they compute. The parts are always cut, and summed, in
     the same order: the same number of workers gives the same bits.
     """

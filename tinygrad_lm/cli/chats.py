@@ -39,7 +39,8 @@ def chat_mask(file, model_path, number, context):
 
 
 @click.command()
-@click.option("--out", default="instructions", show_default=True, type=click.Path(path_type=Path), help="folder for the files")
+@click.option("--out", default="instructions", show_default=True, type=click.Path(path_type=Path),
+              help="folder for the files")
 @click.option("--words", default=50, show_default=True, help="words that each kind asks about")
 @click.option("--seed", default=0, show_default=True, help="which words, and which are held out")
 def instructions(out, words, seed):

@@ -29,7 +29,7 @@ def demo(out, seed, fast, resume, device):
 
 @click.command()
 @model_option
-@click.option("--data", type=click.Path(path_type=Path), help="conversations to learn instead of names: JSONL, chat or Alpaca")
+@click.option("--data", type=click.Path(path_type=Path), help="conversations instead of names: JSONL, chat or Alpaca")
 @click.option("--show", default=0, help="conversations to print before, what is learned of them on green")
 @click.option("--examples", default=3000, show_default=True, help="prompts with a good answer (names only)")
 @click.option("--lora", type=click.IntRange(1), help="train low-rank adapters of this rank, and the embedding, whose marks of "

@@ -16,7 +16,8 @@ from .options import device_option
               help="draw among the likeliest that together reach p")
 @click.option("--repetition", default=1.1, show_default=True, type=click.FloatRange(min=1),
               help="how much less readily it says again what it has said in this answer; 1: as readily")
-@click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1), help="longest answer; half of what the model can read at most")
+@click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1),
+              help="longest answer; half of what the model can read at most")
 @click.option("--context", default=2048, show_default=True, help="tokens that it remembers, the answer included")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same answers")
 @device_option

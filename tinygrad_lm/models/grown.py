@@ -19,9 +19,9 @@ def grown(model, vocab_size, *, rng):
     """A GPT on the CPU with the same weights, and rows for tokens up to `vocab_size` in its embedding and head; the model
     itself where it has as many.
 
-    A new row is the mean of the old ones (Hewitt 2021 [HEWITT]), with a little of N(0, 0.02²) to tell the new tokens apart: so
-    a new token's score is about the mean of the old scores, and takes next to nothing from tokens that the model expects. A
-    row drawn as in a new model would score about 0, more than most tokens that a trained model rules out.
+    A new row is the mean of the old ones (Hewitt 2021 [HEWITT]), with a little of N(0, 0.02²) to tell the new tokens apart:
+    so a new token's score is about the mean of the old scores, and takes next to nothing from tokens that the model expects.
+    A row drawn as in a new model would score about 0, more than most tokens that a trained model rules out.
     """
     more = vocab_size - model.config.vocab_size
     if more <= 0:

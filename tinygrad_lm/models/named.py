@@ -44,7 +44,7 @@ def find(name):
 
 
 def load_named(name):
-    """(model, tokenizer) of a name of NAMES, a GGUF file, a folder in Hugging Face's layout, or a checkpoint or run folder."""
+    """(model, tokenizer) of a name of NAMES, a GGUF file, a folder in Hugging Face's layout, a checkpoint or run folder."""
     path = find(name)
     if is_ours(path):
         return load_model(path)[:2]

@@ -54,7 +54,7 @@ def template_of(tokenizer, source=None):
     if has.issuperset(ROLE_TOKENS.marks):
         return ROLE_TOKENS
     if not has.issuperset(CHATML.marks):
-        raise ValueError(f"this model's tokenizer has no tokens {CHATML.start} and {CHATML.end} (ChatML), nor one for each role: "
-                         "it was not tuned to chat in a way that is known here (tinygrad-lm sft --data does it)")
+        raise ValueError(f"this model's tokenizer has no tokens {CHATML.start} and {CHATML.end} (ChatML), nor one for each "
+                         "role: it was not tuned to chat in a way that is known here (tinygrad-lm sft --data does it)")
     found = re.search(re.escape(CHATML.start) + r"system(?:\n|\\n)([^{}'\"]+?)" + re.escape(CHATML.end), source or "")
     return CHATML._replace(system=found and found[1])

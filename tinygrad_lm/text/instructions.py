@@ -128,7 +128,7 @@ def with_particles(template, word):
 # ---- what a base model may read beforehand ---------------------------------------------------------------------------
 
 def facts(held_out, *, others=(), often=5, seed=0):
-    """Lines such as `cat: backwards tac.` and `cat: letters 3.`, in random order: what the instructions ask for, and not how.
+    """Lines such as `cat: backwards tac.` and `cat: letters 3.`, in random order: what the instructions ask for, not how.
 
     There is one of every kind about every word but those of the instructions `held_out`, of the list and of `others`
     (language, word); and about all opposites, each `often` times: that no instruction mentions a pair does not mean that no

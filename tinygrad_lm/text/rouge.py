@@ -5,8 +5,8 @@ WORD = re.compile(r"[^\W_]+")                   # letters and digits of any scri
 
 
 def words_of(text):
-    """The words that are compared, in lower case. Of ASCII text the same as the rouge-score package's, without stemming; that
-    one drops every Hangul syllable, so that no two Korean texts would be alike."""
+    """The words that are compared, in lower case. Of ASCII text the same as the rouge-score package's, without stemming;
+    that one drops every Hangul syllable, so that no two Korean texts would be alike."""
     return WORD.findall(text.lower())
 
 

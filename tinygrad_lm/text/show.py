@@ -1,4 +1,4 @@
-"""A text in the terminal as a tokenizer sees it: a colour a token, its id, its bytes; and what is learned of a conversation."""
+"""A text in the terminal as a tokenizer sees it: a colour a token, its id, its bytes; what is learned of a conversation."""
 from itertools import groupby
 
 COLOURS = ("#bfdbfe", "#fed7aa", "#bbf7d0", "#fecaca", "#e9d5ff", "#fef08a")    # a token's ground, in turn
@@ -56,8 +56,9 @@ def show_learned(tokenizer, ids, learned, *, console=None):
     from rich.console import Console
     from rich.text import Text
     line = Text()
-    for (is_learned, special), run in groupby(zip(ids.tolist(), learned), key=lambda t: (bool(t[1]), t[0] in tokenizer.added)):
-        run = [i for i, _ in run]
+    kinds = [(bool(is_learned), i in tokenizer.added) for i, is_learned in zip(ids.tolist(), learned)]
+    for (is_learned, special), run in groupby(zip(kinds, ids.tolist()), key=lambda pair: pair[0]):
+        run = [i for _, i in run]
         text = "".join(map(tokenizer.token, run)) if special else tokenizer.decode(run)
         line.append(text.replace("\n", "↵\n"), style=f"{'bold ' * special}{INK} on {LEARNED if is_learned else READ}")
     (console or Console()).print(line)

@@ -16,11 +16,13 @@ WARM_UP = 2                             # steps launched plainly first: they com
 
 
 def captured_step(model, opt, *, max_norm=1.0):
-    """step(idx, targets, documents=None) -> loss: `train_step`, whose launches are recorded at the third call and replayed from then on.
+    """step(idx, targets, documents=None) -> loss: `train_step`, whose launches are recorded at the third call and replayed
+    from then on.
 
     It launches plainly, as train_step does, wherever a replay would be wrong: on the CPU, for a batch of another shape
-    than the recorded one, for packed rows, while dropout draws, in float64, for another optimizer than AdamW, and where recording fails (a
-    warning says why). The learning rate may change from step to step. A parameter must not be frozen or thawed in between.
+    than the recorded one, for packed rows, while dropout draws, in float64, for another optimizer than AdamW, and where
+    recording fails (a warning says why). The learning rate may change from step to step. A parameter must not be frozen or
+    thawed in between.
     """
     return CapturedStep(model, opt, max_norm)
 

@@ -53,7 +53,7 @@ def pieces(text, tokenizer, block_size):
 
 
 def ask(model, tokenizer, template, texts, *, rng, max_new_tokens=32, temperature=0.0):
-    """The answer to each text as a user's message; None where the model did not end it. At temperature 0 nothing is drawn."""
+    """The answer to each text as a user's message; None where the model did not end it. Temperature 0 draws nothing."""
     begin = template.begin(tokenizer, "assistant")
     prompts = [[*template.message(tokenizer, "user", text), *begin] for text in texts]
     return complete(model, tokenizer, prompts, end=tokenizer.id_of(template.end), rng=rng, max_new_tokens=max_new_tokens,
@@ -66,8 +66,8 @@ def complete(model, tokenizer, prompts, *, end, rng, max_new_tokens=32, temperat
     for start in range(0, len(prompts), AT_ONCE):
         idx, mask = pad_left(prompts[start:start + AT_ONCE], 0)
         written = generate(model, idx, max_new_tokens, rng=rng, temperature=temperature, end=end, mask=mask)
-        answers = written.tokens[:, idx.shape[1]:]
-        out += [tokenizer.decode(row[:list(row).index(end)]) if ended else None for row, ended in zip(answers, written.ended)]
+        answers = written.tokens[:, idx.shape[1]:].tolist()
+        out += [tokenizer.decode(a[:a.index(end)]) if ended else None for a, ended in zip(answers, written.ended)]
     return out
 
 

@@ -1,8 +1,8 @@
 """Self-Instruct (Wang et al. 2023 [SELFINSTRUCT]): from a few instructions a model makes more, and learns from them.
 
-A round: the model proposes instructions and answers them; what is new enough and well formed joins the pool, from which the next
-round begins. Nobody looks at the answers. Ours can be judged afterwards (text/instructions.py), so what share of the data is
-wrong is a number here.
+A round: the model proposes instructions and answers them; what is new enough and well formed joins the pool, from which the
+next round begins. Nobody looks at the answers. Ours can be judged afterwards (text/instructions.py), so what share of it
+is wrong is a number here.
 """
 from collections import Counter
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Kept:
 def self_instruct(seeds, propose, answer, *, rounds, proposals):
     """(what was kept of all rounds, [the counts of a round]): `seeds` is a list of (instruction, answer).
 
-    propose(pool, n) gives n texts, None where one was not ended; answer(texts) an answer to each, or None. The pool is a list
-    of Kept, the seeds first.
+    propose(pool, n) gives n texts, None where one was not ended; answer(texts) an answer to each, or None. The pool is a
+    list of Kept, the seeds first.
     """
     pool, history = [Kept(text, answer) for text, answer in seeds], []
     for _ in range(rounds):
@@ -77,7 +77,7 @@ def judged(kept):
 # ---- with a model ----------------------------------------------------------------------------------------------------
 
 def learn(model, tokenizer, template, pairs, config, *, rng, also_asking=False):
-    """Fine-tune on (instruction, answer) pairs; `also_asking`: on what the user says, too, which makes a model that can ask."""
+    """Fine-tune on (instruction, answer) pairs; `also_asking`: on what the user says, too, which makes a model that asks."""
     T = model.config.block_size
     examples = [render(conversation(*pair), tokenizer, template, room=T + 1) for pair in pairs]
     if also_asking:

@@ -19,7 +19,8 @@ class SFTConfig:
 
 
 def sft(model, data, held_out, config, *, rng, run):
-    """Fine-tune `model` on Rows, or Packed ones, whose targets are the answers' tokens; returns the loss on `held_out`, in nats a token."""
+    """Fine-tune `model` on Rows, or Packed ones, whose targets are the answers' tokens; returns the loss on `held_out`, in
+    nats a token."""
     opt = AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     learn = captured_step(model, opt, max_norm=config.max_norm)                          # on the CPU: train_step
     for step in run.steps(config.steps, model=model, opt=opt, rng=rng):

@@ -11,8 +11,8 @@ from ..backend import keep_memory_warm
 def train_step(model, opt, idx, targets, documents=None, *, max_norm=1.0, workers=None):
     """Move the model's parameters once along the gradient of its loss on one batch; returns the loss before.
 
-    idx and targets are int (B, T); a target of −100 is ignored; documents, int (B, T), says which of the examples in a packed
-    row each token belongs to. The gradient's norm is clipped to `max_norm`. The batch
+    idx and targets are int (B, T); a target of −100 is ignored; documents, int (B, T), says which of the examples in a
+    packed row each token belongs to. The gradient's norm is clipped to `max_norm`. The batch
     is split over `workers` threads: by default as many as the work is worth, and one for a model on the GPU, whose batch
     may lie on the host.
     """
