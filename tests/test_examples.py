@@ -31,7 +31,7 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 
 
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
-                                            ("longer_context.py", "longer-context"),
+                                            ("06_lora.py", "lora"), ("longer_context.py", "longer-context"),
                                             ("quantisation.py", "quantisation")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
