@@ -54,7 +54,8 @@ def layers(draw):
     """x, W, b, A, B and what the layer's result is added to, of random sizes."""
     n, n_in, n_out, rank = (draw(st.integers(1, 4)) for _ in range(4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return [rng.normal(size=shape) for shape in ((2, n, n_in), (n_out, n_in), (n_out,), (rank, n_in), (n_out, rank), (2, n, n_out))]
+    shapes = (2, n, n_in), (n_out, n_in), (n_out,), (rank, n_in), (n_out, rank), (2, n, n_out)
+    return [rng.normal(size=shape) for shape in shapes]
 
 
 def adapted_layer(w, b, A, B):
@@ -169,11 +170,12 @@ def test_only_the_adapters_train(name, monkeypatch):
     model = made(name)
     add_adapters(model, 2, rng=np.random.default_rng(0))
     assert trained(model) == [key for key, _ in model.named_parameters() if ".adapter." in key]
-    opt, frozen = AdamW(model.parameters(), lr=1e-2), {k: p.data.copy() for k, p in model.named_parameters() if not p.requires_grad}
+    opt = AdamW(model.parameters(), lr=1e-2)
+    frozen = {key: p.data.copy() for key, p in model.named_parameters() if not p.requires_grad}
     n = n_lora(model.config, 2)
     assert opt.flat.size == opt.flat_grad.size == opt.m.size == opt.v.size == n
     size = training(model.config, T, 1, "float32", lora=2)
-    assert (opt.flat_grad.nbytes, opt.m.nbytes + opt.v.nbytes) == (2 * size["gradients"], 2 * size["optimizer"])     # float64
+    assert opt.flat_grad.nbytes == 2 * size["gradients"] and opt.m.nbytes + opt.v.nbytes == 2 * size["optimizer"]   # float64
 
     wanted = []
     monkeypatch.setattr(tensor, "_receive", lambda leaf, g, receive=tensor._receive: (wanted.append(leaf), receive(leaf, g)))
@@ -238,8 +240,8 @@ def test_other_models():
     before = small(ids()).data
     add_adapters(small, 2, where=("hidden", "head"), rng=np.random.default_rng(0))
     assert (small(ids()).data == before).all() and len(adapters(small)) == 2
-    assert list(adapters(add_adapters(made("bert"), 1, where=("head.fc", "blocks.1.mlp"), rng=np.random.default_rng(0)))) == [
-        "blocks.1.mlp.fc", "blocks.1.mlp.proj", "head.fc"]
+    bert = add_adapters(made("bert"), 1, where=("head.fc", "blocks.1.mlp"), rng=np.random.default_rng(0))
+    assert list(adapters(bert)) == ["blocks.1.mlp.fc", "blocks.1.mlp.proj", "head.fc"]
 
 
 @pytest.mark.parametrize("where, rank, words", [
@@ -292,7 +294,8 @@ def test_saved_alone_and_loaded(name, tmp_path):
     model = with_adapters(name)
     save_adapters(model, tmp_path, base="a name")
     module, parts = LAYOUT[name]
-    stored, said = load_file(tmp_path / "adapter_model.safetensors"), json.loads((tmp_path / "adapter_config.json").read_text())
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
     qkv = adapters(model)["blocks.0.attn.qkv"]
     np.testing.assert_array_equal(stored[f"base_model.model.{module}.lora_A.weight"], qkv.A.data)
     B = stored[f"base_model.model.{module}.lora_B.weight"]
@@ -305,7 +308,8 @@ def test_saved_alone_and_loaded(name, tmp_path):
     assert trained(again) == trained(model)
     for key, a in adapters(model).items():
         other = adapters(again)[key]
-        assert (other.scale, other.A.data.tobytes(), other.B.data.tobytes()) == (a.scale, a.A.data.tobytes(), a.B.data.tobytes())
+        assert other.scale == a.scale
+        assert (other.A.data.tobytes(), other.B.data.tobytes()) == (a.A.data.tobytes(), a.B.data.tobytes())
     assert again(ids()).data.tobytes() == model(ids()).data.tobytes()
     save_adapters(merge(again), tmp_path / "merged")                       # the base is known also while they are merged
     load_adapters(made(name), tmp_path / "merged")
@@ -360,7 +364,8 @@ def test_three_adapters_become_one(wanted, seed, uneven):
         again = load_file(f"{folder}/adapter_model.safetensors")
         assert again.keys() == tensors.keys()
         assert all(again[key].shape == tensors[key].shape for key in tensors)
-        np.testing.assert_allclose(load_adapters(made("llama"), folder)(ids()).data, plain(ids()).data, rtol=1e-10, atol=1e-10)
+        again = load_adapters(made("llama"), folder)
+        np.testing.assert_allclose(again(ids()).data, plain(ids()).data, rtol=1e-10, atol=1e-10)
 
 
 def test_rank_stabilised_scale(tmp_path):
@@ -375,7 +380,8 @@ def test_a_body_without_its_head(tmp_path):
     model = with_adapters("bert")
     model.head = None
     save_adapters(model, tmp_path)
-    assert "base_model.model.encoder.layer.0.intermediate.dense.lora_A.weight" in load_file(tmp_path / "adapter_model.safetensors")
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    assert "base_model.model.encoder.layer.0.intermediate.dense.lora_A.weight" in stored
     again = load_adapters(made("bert"), tmp_path)
     assert again.hidden(ids()).data.tobytes() == model.hidden(ids()).data.tobytes()
 
@@ -405,12 +411,12 @@ BROKEN = {
     "another kind": (lambda f: change(f, peft_type="IA3"), "adapter_config.json: adapters of the type 'IA3' are not built"),
     "no rank": (lambda f: change(f, r=None), "'r' is a number above 0, not None"),
     "DoRA": (lambda f: change(f, use_dora=True), "use_dora=True is not built here"),
-    "biases": (lambda f: change(f, bias="all", init_lora_weights="pissa"), "bias='all', init_lora_weights='pissa' is not built"),
-    "another rank": (lambda f: change(f, r=4), r"tensor base_model.model.transformer.h.0.attn.c_attn.lora_A.weight has shape "
-                     r"\(2, 8\), and of rank 4 by adapter_config.json, for this model's layer, it has \(4, 8\)"),
-    "another shape": (lambda f: edit(f, lambda t: t.update({A0: t[A0][:, 1:].copy()})), r"c_fc.lora_A.weight has shape \(2, 7\)"),
+    "biases": (lambda f: change(f, bias="all", init_lora_weights="pissa"), "bias='all', init_lora_weights='pissa' is not"),
+    "another rank": (lambda f: change(f, r=4), r"tensor base_model.model.transformer.h.0.attn.c_attn.lora_A.weight has "
+                     r"shape \(2, 8\), and of rank 4 by adapter_config.json, for this model's layer, it has \(4, 8\)"),
+    "another shape": (lambda f: edit(f, lambda t: t.update({A0: t[A0][:, 1:].copy()})), r"c_fc.lora_A.* has shape \(2, 7\)"),
     "half": (lambda f: edit(f, lambda t: t.pop(A0)), f"missing: {A0}"),
-    "unknown": (lambda f: edit(f, lambda t: t.update({A0.replace("h.0", "h.9"): t[A0].copy()})), "unknown: .*transformer.h.9.mlp"),
+    "unknown": (lambda f: edit(f, lambda t: t.update({A0.replace("h.0", "h.9"): t[A0].copy()})), "unknown: .*h.9.mlp"),
     "none": (lambda f: edit(f, lambda t: t.clear()), "there are none"),
     "broken off": (lambda f: (f / "adapter_model.safetensors").write_bytes(b"x" * 20), "is no safetensors file")}
 
@@ -430,7 +436,7 @@ def test_another_base_is_refused(tmp_path):
     save_adapters(with_adapters("gpt2"), tmp_path)
     other = made("gpt2")
     other.blocks[1].mlp.fc.weight.data[0, 0] += 1e-6
-    with pytest.raises(BrokenFile, match=r"adapter_model.safetensors: .*another base: the model's blocks.1.mlp.fc.weight is not"):
+    with pytest.raises(BrokenFile, match=r"adapter_model.safetensors: .*another base: the model's blocks.1.mlp.fc.weight "):
         load_adapters(other, tmp_path)
     load_adapters(other.to(np.float32), tmp_path)                          # in another type nobody can tell
 

@@ -73,9 +73,9 @@ def add_adapters(model, rank, *, alpha=16, where=("blocks",), rng):
     rank; returns the model.
 
     Only the adapters train from now on: make the optimizer afterwards. A is uniform in ±1/√in, as a Linear is, drawn from
-    `rng`; B is 0. `alpha` stays the same for every rank, so that the learning rate may ([LORA], sec. 4.1). What is new to the
-    task has to train whole, and is thawed afterwards, as in model.wte.weight.requires_grad = True for tokens that the model has
-    never seen. Of a reward model give the `body`: its head stays as it is, and trains.
+    `rng`; B is 0. `alpha` stays the same for every rank, so that the learning rate may ([LORA], sec. 4.1). What is new to
+    the task has to train whole, and is thawed afterwards, as in model.wte.weight.requires_grad = True for tokens that the
+    model has never seen. Of a reward model give the `body`: its head stays as it is, and trains.
     """
     if rank < 1:
         raise ValueError(f"the rank of an adapter is at least 1, not {rank}")
@@ -120,8 +120,8 @@ def refuse_adapters(model, what):
     """An error where the model has adapters: `what` cannot be done."""
     found = adapters(model)
     if found:
-        raise ValueError(f"this {type(model).__name__} has adapters, on {next(iter(found))} and {len(found) - 1} more layers: "
-                         f"{what}. merge(model) and remove_adapters(model) of models/lora.py make it a plain one")
+        raise ValueError(f"this {type(model).__name__} has adapters, on {next(iter(found))} and {len(found) - 1} more "
+                         f"layers: {what}. merge(model) and remove_adapters(model) of models/lora.py make it a plain one")
 
 
 # ---- in a checkpoint -------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Adapters alone, in the layout of Hugging Face's PEFT: adapter_config.json and adapter_model.safetensors.
 
-PEFT names an adapter after the linear layer of Hugging Face's model that it belongs to. Where three layers there are one here
-(queries, keys and values of LLaMA and BERT), an adapter of ours is three of theirs that have the same A, and of B their own
-rows. Three of theirs, each with its own A, are one of ours of three times the rank, whose B is zero outside of three blocks.
+PEFT names an adapter after the linear layer of Hugging Face's model that it belongs to. Where three layers there are one
+here (queries, keys and values of LLaMA and BERT), an adapter of ours is three of theirs that have the same A, and of B their
+own rows. Three of theirs, each with its own A, are one of ours of three times the rank, whose B is zero outside of three
+blocks.
 """
 import json
 import re
@@ -33,8 +34,8 @@ STARTS = (True, False, "gaussian", "orthogonal", "eva")  # ways to begin that le
 def save_adapters(model, folder, *, base=None):
     """Write the model's adapters so that `load_adapters`, and PEFT, read them: atomically, file by file.
 
-    base: the name or folder of the model that they were trained on, which PEFT looks up. Our own `load_adapters` compares the
-    base's weights, of which the file keeps checksums.
+    base: the name or folder of the model that they were trained on, which PEFT looks up. Our own `load_adapters` compares
+    the base's weights, of which the file keeps checksums.
     """
     from safetensors.numpy import save
     kind, homes = homes_of(model)
@@ -42,8 +43,8 @@ def save_adapters(model, folder, *, base=None):
         raise ValueError(f"this {type(model).__name__} has no adapters to save: see add_adapters")
     also = [name for name, p in model.named_parameters() if p.requires_grad and ".adapter." not in name]
     if also:
-        raise ValueError(f"not only the adapters train, and what was trained besides would be lost: {', '.join(also)}. Keep the "
-                         "whole model in a checkpoint, or freeze these")
+        raise ValueError(f"not only the adapters train, and what was trained besides would be lost: {', '.join(also)}. Keep "
+                         "the whole model in a checkpoint, or freeze these")
     prefix = ARCHITECTURES[kind].prefix if kind == "bert" and model.head is None else ""           # a body's names lack it
     tensors, ranks, alphas = {}, {}, {}
     for name, layer in adapted(model):
@@ -68,7 +69,7 @@ def save_adapters(model, folder, *, base=None):
 
 
 def load_adapters(model, folder):
-    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest of it; returns the model.
+    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest; returns the model.
 
     An adapter that is none of this model's, that lacks a half or has another shape, one of another base, a setting that is
     not built here: a BrokenFile that names file and tensor. Dropout is for training, and not read.
@@ -107,7 +108,7 @@ def load_adapters(model, folder):
 
 
 def joined(pairs, scales, sizes):
-    """Adapters (A, B), or None, of layers that lie one under the other here, as one: A, its B in as many parts, the scale."""
+    """Adapters (A, B), or None, of layers that lie one under the other here, as one: A, its B in their parts, the scale."""
     there = [i for i, pair in enumerate(pairs) if pair is not None]
     scale, first = scales[there[0]], pairs[there[0]][0]
     pairs = [pair and (pair[0], pair[1] * (s / scale)) for pair, s in zip(pairs, scales)]
@@ -128,8 +129,8 @@ def homes_of(model):
     """(the architecture's name, {our name of a layer: (their names of it, how its outputs are split among them)}). A layer's
     outputs are arranged as its bias is."""
     if not isinstance(model, (GPT, BERT)):
-        raise TypeError(f"a GPT or a BERT has adapters in PEFT's layout, not a {type(model).__name__}: of a reward model give "
-                        "the body")
+        raise TypeError(f"a GPT or a BERT has adapters in PEFT's layout, not a {type(model).__name__}: of a reward model "
+                        "give the body")
     kind = architecture_of(model)
     places = ARCHITECTURES[kind].places(model)
     rows = {place.ours: place.how for place in places}
@@ -208,5 +209,5 @@ def check_base(path, model):
         return
     for name, layer in linears(model):
         if name in sums and sums[name] != zlib.crc32(np.ascontiguousarray(layer.weight.numpy())):
-            raise BrokenFile(f"{path}: these adapters were trained on another base: the model's {name}.weight is not the one "
-                             "they belong to")
+            raise BrokenFile(f"{path}: these adapters were trained on another base: the model's {name}.weight is not the "
+                             "one they belong to")
