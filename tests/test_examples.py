@@ -32,7 +32,8 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
                                             ("longer_context.py", "longer-context"),
-                                            ("quantisation.py", "quantisation")])
+                                            ("quantisation.py", "quantisation"),
+                                            ("10_two_rewards.py", "two-rewards")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
         return re.sub(r"\d[\d,.]*", "#", line)
