@@ -22,6 +22,7 @@ TOKENS = np.random.default_rng(1).integers(0, V, (12, 3, T))                # 12
 TOKENS[:, :, :P] = TOKENS[:, :1, :P]
 MASK = answer_mask(TOKENS.reshape(-1, T), P, TOKENIZER.end).reshape(TOKENS.shape)
 LAST = last_token(MASK.reshape(-1, T)).reshape(12, 3)
+RATINGS = np.random.default_rng(2).integers(0, 4, (12, 3))                  # how much better, for each pair
 STEPS = 12                                              # that every stage takes, PPO's with two epochs each
 
 
@@ -43,8 +44,15 @@ def stage_sft(rng, run):
 
 def stage_reward(rng, run):
     m = RewardModel(model(), rng=np.random.default_rng(1))
+    train_reward(m, TOKENS, LAST, RewardConfig(epochs=4, batch_size=4, lr=1e-2, warmup=2, margin="large"), rng=rng, run=run,
+                 baseline=(TOKENS[:, 0], LAST[:, 0]), ratings=RATINGS)
+    return m
+
+
+def stage_safety(rng, run):
+    m = RewardModel(model(), rng=np.random.default_rng(1))
     train_reward(m, TOKENS, LAST, RewardConfig(epochs=4, batch_size=4, lr=1e-2, warmup=2), rng=rng, run=run,
-                 baseline=(TOKENS[:, 0], LAST[:, 0]))
+                 safe=TOKENS[:, :, P] % 2 == 0)
     return m
 
 

@@ -35,8 +35,9 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
                                             ("word_neighbours.py", "word-neighbours"), ("05_instructions.py", "instructions"),
-                                            ("self_instruct.py", "self-instruct"), ("07_optimum.py", "optimum"),
-                                            ("06_lora.py", "lora"), ("08_rivals.py", "rivals"), ("09_ablations.py", "ablations"),
+                                            ("self_instruct.py", "self-instruct"), ("06_lora.py", "lora"),
+                                            ("07_optimum.py", "optimum"), ("08_rivals.py", "rivals"),
+                                            ("09_ablations.py", "ablations"), ("10_two_rewards.py", "two-rewards"),
                                             ("longer_context.py", "longer-context"), ("quantisation.py", "quantisation")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):

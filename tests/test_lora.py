@@ -265,7 +265,7 @@ def test_what_would_lose_adapters_is_refused(tmp_path):
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 def test_a_checkpoint_has_them(tmp_path):
-    model, tokenizer = with_adapters("gpt2").to(np.float32), CharTokenizer("abcdefg")
+    model, tokenizer = with_adapters("gpt2").to(np.float32), CharTokenizer("abcde")
     save(tmp_path / "x", pack({"model": model})[0], describe(model, tokenizer))
     again, _, _ = load_model(tmp_path / "x")
     assert trained(again) == trained(model) and [a.scale for a in adapters(again).values()] == [1.5] * 8

@@ -70,7 +70,7 @@ class NetworkModel(LanguageModel):
                 idx = on_the_left([np.append(asked[n][0][-1:], t[:-1]) for (_, n, _), t in zip(several, texts)], 0)      # (B, T)
                 cache = past and past.rows([place for place, _, _ in several], idx.shape[1])
                 found = self._read(idx, on_the_left(texts, -100), cache).sum(-1)
-                logp |= {(n, i): x for (_, n, i), x in zip(several, found)}
+                logp |= {(n, i): x for (_, n, i), x in zip(several, found) if np.isfinite(x)}      # else: see logprobs
         return [np.array([logp[n, i] if (n, i) in logp else self.logprobs(t, context=before[1:]).sum()
                           for i, t in enumerate(texts)]) for n, (before, texts) in enumerate(asked)]
 

@@ -12,7 +12,7 @@ from .replace import replaced
 from .tasks import FIRST, V, after, tiny, train
 
 TITLE = "Attention sees the future by one token"
-WATCHED, SHOWN, AXIS = "loss", "training loss (nats); below log 2 nobody can be", "step"
+WATCHED, SHOWN, AXIS = "loss", "training loss (nats)", "step"
 right = Attention.attend
 
 

@@ -13,7 +13,7 @@ from .replace import replaced
 from .tasks import END, FIRST, PAD, V, tiny
 
 TITLE = "The reward is read at the padding"
-WATCHED, SHOWN, AXIS = "loss", "change of a reward by three columns of padding", "step / 10"
+WATCHED, SHOWN, AXIS = "loss", "a reward's change under padding", "step / 10"
 right = RewardModel.forward
 
 

@@ -12,7 +12,7 @@ from .replace import replaced
 from .tasks import FIRST, PAD, V, tiny, train
 
 TITLE = "The KV cache's mask has its rows shifted"
-WATCHED, SHOWN, AXIS = "loss", "answers that are right, prompts of mixed length", "step / 5"
+WATCHED, SHOWN, AXIS = "loss", "share of right answers in a batch", "step / 5"
 right = KVCache.extend
 
 

@@ -56,9 +56,10 @@ K = 5                                   # answers of two tokens over K symbols: 
 BETA = 0.5
 
 
-def bandit(shown="distance", *, temperature=1.0, dropout=0.0, epochs=4, lr=1e-2, iterations=40, seed=0):
+def bandit(shown="distance", *, temperature=1.0, dropout=0.0, epochs=4, lr=1e-2, iterations=40, end=None, seed=0):
     """PPO on random rewards for each answer: (mean reward, what else it logged under the name `shown`), both for each
-    iteration. "distance" is the total variation between the policy and the optimum, π_ref exp(r/β)/Z."""
+    iteration. "distance" is the total variation between the policy and the optimum, π_ref exp(r/β)/Z, where no symbol is the
+    `end`; with one, answers are of one token or two, and −1 is the reward of those that do not end."""
     rng = np.random.default_rng(seed)
     reference = tiny(seed, block_size=3, dropout=dropout, vocab_size=K)
     for p in reference.parameters():
@@ -73,7 +74,7 @@ def bandit(shown="distance", *, temperature=1.0, dropout=0.0, epochs=4, lr=1e-2,
     config = ppo.PPOConfig(iterations=iterations, batch_size=128, epochs=epochs, lr=lr, warmup=5, kl_coef=BETA,
                            temperature=temperature, max_new_tokens=2)
     ppo.ppo(policy, RewardModel(reference), reference, lambda tokens, last: rewards[tokens[:, 1], tokens[:, 2]],
-            np.zeros((1, 1), np.int64), config, rng=rng, run=run, end=None, watch=look)
+            np.zeros((1, 1), np.int64), config, rng=rng, run=run, end=end, watch=look)
     return [h["reward"] for h in run.history], [h[shown] for h in run.history]
 
 
