@@ -24,6 +24,7 @@ FUNCTIONS = """
     broadcast_to array shape
     clip a a_min a_max out
     concatenate tup axis out
+    count_nonzero a axis
     copyto dst src casting where
     diff a n axis
     einsum *operands dtype optimize
