@@ -421,8 +421,8 @@ def test_rows_of_the_embedding_beyond_the_vocabulary_have_no_probability(kind):
     rng = np.random.default_rng(0)
     net = (GPT(GPTConfig(102, 6, 1, 2, 8, tied=False), rng=rng) if kind is GPT else
            FeedForward(FeedForwardConfig(102, 3, 4, 6), rng=rng)).to(np.float64)
-    net.head.weight.data[100:] = 0
-    net.head.weight.data[:100] -= 5 * np.sign(net.head.weight.data[:100])               # the two last are mostly the likeliest
+    (net.ln_f if kind is GPT else net.head).bias.data[100 * (kind is FeedForward):] = 10
+    net.head.weight.data[100:] = 1                                         # the network would write nothing but the two last
     model, tokens = NetworkModel(net, PADDED), rng.integers(2, 100, 5)
     logp = model.next_logprobs(tokens)
     assert logp.shape == (100,) and np.exp(logp).sum() == pytest.approx(1, abs=1e-9)
