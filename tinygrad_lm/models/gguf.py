@@ -128,7 +128,7 @@ def tokenizer_of(fields):
         token["special"] = kinds[token["id"]] == CONTROL
     if "unknown_token_id" in f:
         spec["model"]["unk_token"] = tokens[f["unknown_token_id"]]
-    spec["model"]["ignore_merges"] = f["pre"] == "llama-bpe"                       # LLaMA 3: a word that is a token is that token
+    spec["model"]["ignore_merges"] = f["pre"] == "llama-bpe"              # a word that is a token is that token
     cuts = [*first, spec["pre_tokenizer"]]
     spec["pre_tokenizer"] = cuts[0] if len(cuts) == 1 else {"type": "Sequence", "pretokenizers": cuts}
     return tokenizer_json.build(spec)
