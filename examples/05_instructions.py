@@ -47,7 +47,8 @@ steps, width = ((6, 6), 32) if options.fast else (options.steps, 64)
 learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
 tokenizer = tokenizer_for(texts)
-run = Run(options.out / f"base-{options.seed}-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)       # pretrained once
+folder = options.out / f"base-{options.seed}-{steps[0]}"                          # pretrained once, and kept there
+run = Run(folder, stage="pretrain", tokenizer=tokenizer, resume=True)
 config = PretrainConfig(steps=steps[0], batch_size=16)
 model = base_model(texts, tokenizer, config, block_size=T, width=width, seed=options.seed, run=run)
 print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary; after "
