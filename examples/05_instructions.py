@@ -7,9 +7,7 @@ a checker, so obedience is a number, before and after.
 
     python examples/05_instructions.py               # some minutes; --fast: seconds
 
-With --fast, too short to learn anything, it ends:
-
-Last line: it obeys 0% of the held-out instructions before, 0% after, and 0% of those that it learned from
+Last line: it obeys 0% of the held-out instructions before, 26% after, and 100% of those that it learned from
 """
 # %%
 import argparse
