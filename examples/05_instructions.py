@@ -5,9 +5,9 @@ Idea: a base model has read what "cat" is backwards, and cannot be asked for it:
 few hundred instructions with their answers teach it what a question is (Ouyang et al. 2022 [INSTRUCT]). Each instruction has
 a checker, so obedience is a number, before and after.
 
-    python examples/05_instructions.py               # two minutes; --fast: seconds
+    python examples/05_instructions.py               # some minutes; --fast: seconds
 
-Last line: it obeys 0% of the held-out instructions before, 40% after, and 90% of those that it learned from
+Last line: it obeys 0% of the held-out instructions before, 26% after, and 100% of those that it learned from
 """
 # %%
 import argparse
@@ -45,7 +45,8 @@ steps, width = ((6, 6), 32) if options.fast else (options.steps, 64)
 learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
 tokenizer = tokenizer_for(texts)
-run = Run(options.out / f"base-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)       # pretrained once
+folder = options.out / f"base-{options.seed}-{steps[0]}"                          # pretrained once, and kept there
+run = Run(folder, stage="pretrain", tokenizer=tokenizer, resume=True)
 config = PretrainConfig(steps=steps[0], batch_size=16)
 model = base_model(texts, tokenizer, config, block_size=T, width=width, seed=options.seed, run=run)
 print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(tokenizer)} tokens in the vocabulary; after "

@@ -5,9 +5,11 @@ Idea: instructions are dear. From a few dozen a model can propose more, and answ
 (Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is
 wrong, and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
 
-    python examples/self_instruct.py                 # a minute, and one for the base model if 05_instructions.py has not run
+    python examples/self_instruct.py                 # some minutes, fewer if 05_instructions.py has run; --fast: seconds
 
-Last line: held-out instructions obeyed: seeds alone 10%, with the model's own 15%; 50% of its own answers are wrong
+With --fast, too short to learn anything, it ends:
+
+Last line: held-out instructions obeyed: seeds alone 0%, with the model's own 0%; 0% of its own answers are wrong
 """
 # %%
 import argparse
@@ -42,7 +44,7 @@ T, SEEDS = 72, 4                                                                
 learned, held_out = instructions(seed=options.seed)
 texts = base_texts(held_out)
 tokenizer = tokenizer_for(texts)
-run = Run(options.out / f"base-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)
+run = Run(options.out / f"base-{options.seed}-{steps[0]}", stage="pretrain", tokenizer=tokenizer, resume=True)
 base = base_model(texts, tokenizer, PretrainConfig(steps=steps[0], batch_size=16), block_size=T, width=width,
                   seed=options.seed, run=run)
 rng = np.random.default_rng(options.seed)
