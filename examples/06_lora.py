@@ -3,11 +3,12 @@
 
 Idea: a model that knows names learns to obey `^k5>` (a name of 5 letters with k). Once all its weights may move; then they
 are frozen, and thin matrices beside them learn, of rank 1 to 16. How much does obedience lose, and how much memory is won?
-Guess before you run it: with a sixth of the numbers, does it obey half as often? And what if the marks `5` and `>` are new to it?
+Guess before you run it: with a thirtieth of the numbers, does it obey half as often? And what if the marks `5` and `>` are
+new to it?
 
     python examples/06_lora.py                     # a minute or two; --fast: seconds; --ranks
 
-Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 16 and the embedding 95.0% with 0.62 MB
+Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 1 and the embedding 85.9% with 0.06 MB
 """
 # %%
 import argparse
@@ -34,14 +35,15 @@ options.add_argument("--ranks", type=int, nargs="+", help="ranks to try")
 options.add_argument("--fast", action="store_true", help="few steps and ranks")
 options = options.parse_args()
 ranks = options.ranks or ([1, 2] if options.fast else [1, 2, 4, 8, 16])
-before, steps, N = (20, 10, 100) if options.fast else (500, 250, 1000)             # steps of pretraining, of tuning; prompts
+before, steps, N = (20, 10, 100) if options.fast else (600, 300, 1000)             # steps of pretraining, of tuning; prompts
 
 train, held_out = names.split_names(names.load_names())
-examples, measured = names.instruction_rows(train[::len(train) // 3000]), names.instruction_rows(held_out[:1000])
+chosen = [train[i] for i in np.random.default_rng(0).permutation(len(train))[:3000]]
+examples, measured = names.instruction_rows(chosen), names.instruction_rows(held_out)
 prompts = names.prompts_from(held_out)[:N]
-base = road.new_model(np.random.default_rng(0))
-pretrain(base, names.plain_rows(train), measured, PretrainConfig(steps=before, eval_every=before),
-         rng=np.random.default_rng(0), run=Run())
+rng = np.random.default_rng(0)
+base = road.new_model(rng)
+pretrain(base, names.plain_rows(train), measured, PretrainConfig(steps=before, eval_every=before), rng=rng, run=Run())
 
 # %% [markdown]
 # What a step must keep beside the weights is a gradient and two moments of each number that trains: 12 bytes in float32. The
@@ -68,7 +70,7 @@ def milliseconds(model):
     """The median of a few steps, each on the same batch."""
     opt, times = AdamW(model.parameters(), lr=0.0), []
     idx, targets = examples.sample(np.random.default_rng(0), 64)
-    for _ in range(3 if options.fast else 15):
+    for _ in range(3 if options.fast else 9):
         start = perf_counter()
         train_step(model, opt, idx, targets)
         times.append(perf_counter() - start)
@@ -109,10 +111,10 @@ options.out.mkdir(parents=True, exist_ok=True)
 # Afterwards the product goes into the weights, and the model is as fast as it was. The outputs differ by rounding.
 
 # %%
-*_, model = best = rows[f"rank {ranks[-1]} and embedding"]
+*_, model = thin = rows[f"rank {ranks[0]} and embedding"]
 plain = remove_adapters(merge(deepcopy(model)))
 with no_grad():
     difference = abs(model(prompts).data - plain(prompts).data).max()
 print(f"\nmerged, no score of a next token differs by more than {difference:.1g}")
-print(f"\nall weights obey {whole[0]:.1%} with {whole[3] / 1e6:.2f} MB of gradients and moments; rank {ranks[-1]} and the "
-      f"embedding {best[0]:.1%} with {best[3] / 1e6:.2f} MB")
+print(f"\nall weights obey {whole[0]:.1%} with {whole[3] / 1e6:.2f} MB of gradients and moments; rank {ranks[0]} and the "
+      f"embedding {thin[0]:.1%} with {thin[3] / 1e6:.2f} MB")
