@@ -524,8 +524,9 @@ def test_a_kl_that_explodes_stops_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(Run, "stop", watched_stop)
     loops, init = [], Loop.watched
     monkeypatch.setattr(Loop, "watched", lambda self, *a: loops.append(self) or init(self, *a))
-    with pytest.raises(Stopped, match=r"the KL to the reference has risen to .* above kl_stop=2: lower the learning rate \(0.5\)"):
-        Loop(monkeypatch, iterations=30, lr=0.5, warmup=0, kl_coef=0.0, kl_stop=2.0, folder=tmp_path)
+    with pytest.raises(Stopped, match=r"the KL to the reference has risen to .* above kl_stop=2: lower the learning rate \(0.05\)"):
+        Loop(monkeypatch, iterations=30, lr=0.05, warmup=0, kl_coef=0.0, kl_stop=2.0, folder=tmp_path)
+    assert len(loops[0].before) > 2                                      # so that the last good policy is not the first
     tensors, meta = load(tmp_path / "checkpoint.safetensors")
     assert "above kl_stop=2" in meta["stopped"] and meta["history"][-1]["kl"] <= 2 and meta["step"] == len(meta["history"])
     last_good = loops[0].before[-2].state_dict()                         # the writer of the batch before the one that exploded
