@@ -33,7 +33,7 @@ options = argparse.ArgumentParser()
 options.add_argument("--seed", type=int, default=0)
 options.add_argument("--iterations", type=int, default=25, help="of PPO, RLOO and GRPO")
 options.add_argument("--rankings", type=int, default=1000, help="prompts whose answers the person ranks")
-options.add_argument("--run", type=Path, default=Path("runs/rivals"), help="folder of what all start from; made where missing")
+options.add_argument("--run", type=Path, help="folder of what all start from: made where missing, below --out by default")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="small sizes")
 options = options.parse_args()
@@ -46,7 +46,8 @@ if options.fast:
 # 1. What all start from: a model that obeys, a reward model, ranked pairs.
 
 # %%
-demo = Demo(options.run, size, seed=options.seed, resume=True, show=False, device="cpu")
+folder = options.run or options.out / ("rivals-fast" if options.fast else "rivals")
+demo = Demo(folder, size, seed=options.seed, resume=True, show=False, device="cpu")
 with one_blas_thread():
     tuned, reward, baseline, ranked = prepared(demo, print)
 score = road.learned_score(reward)

@@ -7,7 +7,7 @@ and what it does not: how often a person prefers the answers, what they really t
     python examples/09_ablations.py                  # 22 runs on each of 3 seeds: some 20 minutes; --fast: seconds
                                                      # --seeds 0, --only "one epoch": some of it
 
-Last line: Default: win .82 at KL 2.1; of 21 changes 1 makes it lose to the fine-tuned model
+Last line: Default: win 0.82 at KL 2.1; of 21 changes 1 makes it lose to the fine-tuned model
 """
 # %%
 import argparse
@@ -54,7 +54,7 @@ CHANGES = {
 options = argparse.ArgumentParser()
 options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 options.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
-options.add_argument("--run", type=Path, default=Path("runs/road"), help="folder of the seeds' models; made where missing")
+options.add_argument("--run", type=Path, help="folder of each seed's models: made where missing, below --out by default")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="one seed, small sizes")
 options = options.parse_args()
@@ -62,6 +62,7 @@ size, base = DemoConfig(), PPOConfig(iterations=40, warmup=5)
 if options.fast:
     size = replace(FAST, pretrain=replace(FAST.pretrain, steps=10), sft=replace(FAST.sft, steps=5), rankings=20, judged=30)
     base = PPOConfig(iterations=2, batch_size=16)
+folder = options.run or options.out / ("ablations-fast" if options.fast else "ablations")
 seeds = options.seeds[:1] if options.fast else options.seeds
 names = list(dict.fromkeys(["the default", *options.only]))
 
@@ -72,7 +73,7 @@ names = list(dict.fromkeys(["the default", *options.only]))
 rows = {name: [] for name in names}
 with one_blas_thread():
     for seed in seeds:
-        demo = Demo(options.run / str(seed), size, seed=seed, resume=True, show=False, device="cpu")
+        demo = Demo(folder / str(seed), size, seed=seed, resume=True, show=False, device="cpu")
         tuned, reward, baseline, _ = prepared(demo, lambda line: None)
         score = road.learned_score(reward)
         for name in names:

@@ -52,6 +52,8 @@ def test_the_stages_one_after_another(tg, pretrained, tmp_path):
     code, out, _ = tg("ppo", "--model", tmp_path / "sft", "--reward", tmp_path / "reward", "--iterations", 2,
                       "--batch-size", 8, "--out", tmp_path / "ppo")
     assert code == 0 and "wins" in out
+    page = (tmp_path / "ppo" / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("explained_variance", "ratio_max", "clip_fraction", "data:image/png;base64,"))
     code, out, _ = tg("reward", "--safety", "--model", tmp_path / "sft", "--rankings", 20, "--epochs", 1, "--out",
                       tmp_path / "safety")
     assert code == 0 and re.search(r"told safe or unsafe rightly: [\d.]+%; below the threshold of 0.15 are", out)
@@ -292,6 +294,30 @@ def test_ctrl_c_keeps_the_checkpoint_and_resume_ends_as_if_nothing_had_happened(
     (tensors, meta), (expected, expected_meta) = (load(f / "checkpoint.safetensors") for f in (tmp_path / "cut", tmp_path / "whole"))
     assert meta == expected_meta
     assert all(tensors[name].tobytes() == a.tobytes() for name, a in expected.items())
+
+
+def test_every_trick_of_ppo_has_its_flag():
+    import click
+    from click.testing import CliRunner
+    from tinygrad_lm.cli.options import settings, stage_options
+    from tinygrad_lm.train.ppo import PPOConfig
+    understood = []
+
+    @click.command()
+    @stage_options(PPOConfig, "runs/ppo")
+    def command(out, seed, save_every, resume, device, **options):
+        understood.append(settings(PPOConfig, options))
+
+    def said(*words):
+        return CliRunner().invoke(command, words)
+    said()
+    said(*"--kl-coef 0 --kl k3 --kl-in loss --advantage rloo --group 4 --no-whiten-advantages --whiten-rewards --clip inf "
+          "--value-clip inf --max-norm inf --kl-stop inf --adam-eps 1e-8 --warmup 0".split())
+    said("--shared")
+    assert understood == [PPOConfig(), PPOConfig(
+        kl_coef=0, kl="k3", kl_in="loss", advantage="rloo", group=4, whiten_advantages=False, whiten_rewards=True, clip=math.inf,
+        value_clip=math.inf, max_norm=math.inf, kl_stop=math.inf, adam_eps=1e-8, warmup=0), PPOConfig(shared=True)]
+    assert said("--kl", "k4").exit_code == 2 and "'k4' is not one of" in said("--kl", "k4").output
 
 
 def test_the_demo_small(tmp_path, capsys, monkeypatch):

@@ -41,7 +41,7 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
                                             ("longer_context.py", "longer-context"), ("quantisation.py", "quantisation")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
-        return re.sub(r"\d[\d,.]*|(?<=nearest to he: ).+", "#", line)
+        return re.sub(r"[-+]?\d[\d,.]*|(?<=nearest to he: ).+", "#", line)
     assert without_numbers(run(script, "--fast", "--out", tmp_path)[-1]) == without_numbers(promised(script))
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
 

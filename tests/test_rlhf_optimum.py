@@ -108,3 +108,29 @@ def test_one_epoch_is_right_but_not_finished():
 def distance_after(task, **settings):
     task.ppo(0, **settings)
     return task.distance()
+
+
+# ---- its rivals on the same task ------------------------------------------------------------------------------------
+
+SOME = pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in SEEDS[1:])])
+
+
+@SOME
+@pytest.mark.parametrize("advantage", ["rloo", "grpo"])
+def test_groups_find_the_optimum(seed, advantage):
+    task = Task(seed)
+    check_optimum(task, task.ppo(seed, advantage=advantage, group=4))
+
+
+@SOME
+def test_dpo_finds_the_optimum(seed):
+    """From pairs of all answers."""
+    task = Task(seed)
+    task.dpo(seed)
+    assert task.distance() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kl", ["k1", "k2", "k3"])
+def test_a_penalty_in_the_loss_misses(kl):
+    assert distance_after(Task(0), kl=kl, kl_in="loss", whiten_advantages=False) > 0.02

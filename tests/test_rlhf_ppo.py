@@ -1,6 +1,8 @@
 """PPO: every piece equals its formula written as loops, and the real loop, watched from outside, puts them together right."""
+import re
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from tinygrad_lm.checkpoint import CheckpointError, load
 from tinygrad_lm.models import RewardModel
 from tinygrad_lm.text.batches import answer_mask, last_token
 from tinygrad_lm.train import ppo as loop, road
-from tinygrad_lm.train.logprobs import answer_logprobs, token_logprobs
 from tinygrad_lm.train.advantages import explained_variance, gae, group_normalised, leave_one_out, whiten
 from tinygrad_lm.train.kl import Penalty, kl_estimates, kl_loss, token_rewards
+from tinygrad_lm.train.logprobs import answer_logprobs, token_logprobs
 from tinygrad_lm.train.ppo import PPOConfig, over_updates, policy_loss, ppo, update_stats, value_for, value_loss
 from tinygrad_lm.train.run import Run, Stopped
 
@@ -522,8 +524,9 @@ def test_a_kl_that_explodes_stops_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(Run, "stop", watched_stop)
     loops, init = [], Loop.watched
     monkeypatch.setattr(Loop, "watched", lambda self, *a: loops.append(self) or init(self, *a))
-    with pytest.raises(Stopped, match=r"the KL to the reference has risen to .* above kl_stop=2: lower the learning rate \(0.5\)"):
-        Loop(monkeypatch, iterations=30, lr=0.5, warmup=0, kl_coef=0.0, kl_stop=2.0, folder=tmp_path)
+    with pytest.raises(Stopped, match=r"the KL to the reference has risen to .* above kl_stop=2: lower the learning rate \(0.05\)"):
+        Loop(monkeypatch, iterations=30, lr=0.05, warmup=0, kl_coef=0.0, kl_stop=2.0, folder=tmp_path)
+    assert len(loops[0].before) > 2                                      # so that the last good policy is not the first
     tensors, meta = load(tmp_path / "checkpoint.safetensors")
     assert "above kl_stop=2" in meta["stopped"] and meta["history"][-1]["kl"] <= 2 and meta["step"] == len(meta["history"])
     last_good = loops[0].before[-2].state_dict()                         # the writer of the batch before the one that exploded
@@ -577,3 +580,19 @@ def test_two_threads_give_the_same_bits(monkeypatch):
     for model in ("policy", "value"):
         a, b = (getattr(x, model).state_dict() for x in (alone, beside))
         assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_every_test_that_the_chapter_names_is_there():
+    """docs/ppo.md maps each property of a correct loop to its test."""
+    root = Path(__file__).parents[1]
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "ppo.md").read_text(encoding="utf-8")))
+    there = {name for path in root.glob("tests/test_rlhf_*.py")
+             for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)}
+    assert len(named) > 30 and named <= there, named - there
+
+
+def test_every_setting_has_its_flag_in_the_chapter():
+    chapter = (Path(__file__).parents[1] / "docs" / "ppo.md").read_text(encoding="utf-8")
+    plain = {"iterations", "batch_size", "epochs", "minibatches", "lr", "temperature", "max_new_tokens"}
+    missing = {f.name for f in fields(PPOConfig) if f"--{f.name.replace('_', '-')}" not in chapter} - plain
+    assert not missing

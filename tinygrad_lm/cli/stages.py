@@ -162,9 +162,11 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
     score = score_of(reward_path, safety_path, device, tuned, names.prompts_from(held_out)[:1000], seed)
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
     with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
-        p.ppo(policy, p.value_for(policy, config), tuned, score, names.prompts_from(train), config, rng=rng,
-              run=run, end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
-    ppo_report.write_page(run.history, config, out)
+        try:
+            p.ppo(policy, p.value_for(policy, config), tuned, score, names.prompts_from(train), config, rng=rng, run=run,
+                  end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
+        finally:                                                # also of a run that has stopped itself
+            ppo_report.write_page(run.history, config, out)
     judged = names.prompts_from(held_out)[:1000]
     before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))
     click.echo(f"true reward {road.true_scores(before).mean():.2f} -> {road.true_scores(after).mean():.2f}; wins "

@@ -122,20 +122,15 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
         # judge: reward, less the price of leaving the reference, becomes an advantage for each token
         price = float(beta.value)
         rewards = token_rewards(scores, old - ref, m, price if c.kl_in == "reward" else 0.0, c.kl)
-        if c.whiten_rewards:
-            rewards = whiten(rewards, m, shift_mean=False)
-        if c.advantage == "gae":
-            advantages, returns = gae(rewards, old_values, m, c.gamma, c.lam)
-        else:
-            compare = leave_one_out if c.advantage == "rloo" else group_normalised
-            advantages = compare(rewards.sum(-1), c.group)[:, None] * m             # the same for every token of an answer
-        if c.whiten_advantages:
-            advantages = whiten(advantages, m)
+        advantages, returns = judge(rewards, old_values, m, c)
 
         # learn: several passes over the batch, each kept near the policy that wrote it
         def learn(rows):
-            h = policy.hidden(tokens[rows][:, :-1])                                 # (b, T−1, C)
-            new = logprobs_of(policy.scores(h), tokens[rows], mask[rows], temperature=c.temperature)
+            if c.shared:
+                h = policy.hidden(tokens[rows][:, :-1])                             # (b, T−1, C): read once for both
+                new = logprobs_of(policy.scores(h), tokens[rows], mask[rows], temperature=c.temperature)
+            else:
+                new = token_logprobs(policy, tokens[rows], mask[rows], temperature=c.temperature)
             here = lambda x: beside(x[rows], new.data)                              # of these rows, where the models are
             loss = policy_loss(new, here(old), here(advantages), here(m), c.clip)
             if c.kl_in == "loss":
@@ -175,6 +170,19 @@ def check_fit(policy, value, P, c):
     if not isinstance(value, wanted):
         raise ValueError(f"advantage={c.advantage} with shared={c.shared} takes {wanted.__name__} as its value, not "
                          f"{type(value).__name__}: value_for(policy, config) makes it")
+
+
+def judge(rewards, values, m, c):
+    """(advantages, returns), (B, T − 1), from each token's reward; a group has no returns."""
+    returns = None
+    if c.whiten_rewards:
+        rewards = whiten(rewards, m, shift_mean=False)
+    if c.advantage == "gae":
+        advantages, returns = gae(rewards, values, m, c.gamma, c.lam)
+    else:
+        compare = leave_one_out if c.advantage == "rloo" else group_normalised
+        advantages = compare(rewards.sum(-1), c.group)[:, None] * m                 # the same for every token of an answer
+    return whiten(advantages, m) if c.whiten_advantages else advantages, returns
 
 
 def side_by_side(*jobs, opt, idx, learn=True):

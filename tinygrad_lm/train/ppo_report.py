@@ -25,7 +25,9 @@ MEANINGS = (
 
 
 def write_page(history, config, folder):
-    """report.html in the run's folder, from what PPO logged."""
+    """report.html in the run's folder, from what PPO logged; nothing where nothing was."""
+    if not history:
+        return
     first, last = history[0], history[-1]
     rows = [(key, f"{first[key]:.4g}", f"{last[key]:.4g}", meaning) for key, meaning in MEANINGS if key in last]
     page = report.page("PPO", f"{len(history)} iterations of {config.batch_size} answers.", [
