@@ -117,7 +117,7 @@ for n, (label, shares, color) in enumerate([
         ("the line's beginning, base model", knows, GREY), ("the question, base model", before, ORANGE),
         ("the question, tuned", after, BLUE), ("learned from, tuned", by_heart, GREEN)]):
     ax.bar(places + 0.2 * (n - 1.5), [100 * shares.get(key, 0) for key in rows], 0.2, color=color, label=label)
-ax.set(title="Held-out instructions that are obeyed, %", ylim=(0, 104))
+ax.set(title="Instructions that are obeyed, %", ylim=(0, 104))
 ax.set_xticks(places, ["\n".join(key) for key in rows])
 ax.grid(axis="x", visible=False)
 figure.legend(loc="outside lower center", ncols=4, fontsize=8)
