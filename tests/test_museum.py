@@ -86,7 +86,7 @@ def test_the_command(tg, tmp_path):  # noqa: F811
     code, out, _ = tg("museum", "list")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(NAMES)
     code, out, _ = tg("museum", "show", "whitening")
-    assert code == 0 and "def wrong(x, m" in out and "def test" not in out and "train.ppo.whiten" in out
+    assert code == 0 and "def wrong(x, m" in out and "def test" not in out and "train.advantages.whiten" in out
     assert "def test" in tg("museum", "show", "whitening", "--answer")[1]
     code, out, _ = tg("museum", "plot", "used_twice", "--out", tmp_path)
     assert code == 0 and (tmp_path / "used_twice.png").read_bytes()[:4] == b"\x89PNG"

@@ -44,6 +44,8 @@ def check_same(one, other):
     for (name, a), b in zip(one[0].items(), other[0].values(), strict=True):
         if name in ADDED:
             continue
+        if name.endswith("qkv.bias"):            # that of keys adds the same to a query's every score: no gradient but rounding,
+            a, b = (x.reshape(3, -1)[[0, 2]] for x in (a, b))                # of which Adam makes a step
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=name)
     assert len(one[1]) == len(other[1])
     for a, b in zip(one[1], other[1]):

@@ -17,8 +17,8 @@ PARTS = 4
 right = parallel.sum_of_parts
 
 
-def wrong(model, opt, idx, targets, parts, counts):
-    loss = right(model, opt, idx, targets, parts, counts)
+def wrong(model, opt, batch, parts, counts):
+    loss = right(model, opt, batch, parts, counts)
     opt.flat_grad /= len(parts)                                 # right: as it is
     return loss
 
