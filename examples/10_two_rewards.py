@@ -6,8 +6,7 @@ with `an` in them are forbidden. What happens to the forbidden ones, and how doe
 
     python examples/10_two_rewards.py                 # minutes; --fast: seconds; --seeds 0 1 2: each in turn
 
-Of --fast, which is too short for PPO to move anything, the
-Last line: unsafe answers: fine-tuned 16%, helpfulness alone 10%, Llama 2's rule 10%, weighted sum 11%
+Last line: unsafe answers: fine-tuned 16%, helpfulness alone 39%, Llama 2's rule 0%, weighted sum 0%
 """
 # %%
 import argparse
