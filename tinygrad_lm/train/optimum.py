@@ -80,7 +80,7 @@ class Task:
             rng=np.random.default_rng(seed), run=run, end=self.end)
         return run.history
 
-    def dpo(self, seed, *, pairs=100_000, epochs=2):
+    def dpo(self, seed, *, pairs=400_000, epochs=2):
         """Train the policy on pairs of any two answers, A preferred to B with probability σ(r(A) − r(B))."""
         rng, n = np.random.default_rng(seed), len(self.answers)
         i = rng.integers(n, size=pairs)
