@@ -38,6 +38,7 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
                                             ("self_instruct.py", "self-instruct"), ("06_lora.py", "lora"),
                                             ("07_optimum.py", "optimum"), ("08_rivals.py", "rivals"),
                                             ("09_ablations.py", "ablations"), ("10_two_rewards.py", "two-rewards"),
+                                            ("11_prose.py", "prose"),
                                             ("longer_context.py", "longer-context"), ("quantisation.py", "quantisation")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
