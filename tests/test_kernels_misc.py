@@ -78,6 +78,17 @@ def test_cross_entropy_of_three_axes_and_another_ignored_target():
                                rtol=1e-5, atol=1e-6, strict=True)
 
 
+def test_cross_entropy_where_every_target_counts():
+    """ignore_index None: the first class and the last are targets like any other."""
+    rng = np.random.default_rng(0)
+    z, targets = rng.standard_normal((5, 7)).astype(np.float32), np.array([0, 6, 3, 0, 1])
+    loss, saved = ce.cross_entropy_forward(z, targets=targets, ignore_index=None)
+    ours, ours_saved = ce.cross_entropy_kernel_forward(z, targets, None)
+    np.testing.assert_allclose(ours, loss, rtol=1e-5)
+    np.testing.assert_allclose(ce.cross_entropy_kernel_backward(loss, ours_saved)[0], ce.cross_entropy_backward(loss, saved)[0],
+                               rtol=1e-4, atol=1e-6)
+
+
 def test_cross_entropy_keeps_half_precision_gradients_that_the_mean_would_lose():
     z, targets = np.zeros((1, 3000), np.float16), np.zeros(1, int)
     gradient, weight = ce.cross_entropy_kernel_forward(np.repeat(z, 40, 0), np.repeat(targets, 40))[1]
