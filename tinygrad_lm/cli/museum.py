@@ -3,7 +3,7 @@ from pathlib import Path
 
 import click
 
-from ..checkpoint import CheckpointError
+from ..checkpoint import CheckpointError, replace
 
 
 @click.group()
@@ -50,7 +50,7 @@ def museum_plot(name, out):
     path = make_folder(out) / f"{name or 'museum'}.png"
     data = png(figure(NAMES if name is None else (name,)))
     try:
-        path.write_bytes(data)
+        replace(path, data)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
     click.echo(f"saved in {path}")

@@ -159,7 +159,8 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
     config = settings(PPOConfig, options)
     tuned, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
-    score = score_of(reward_path, safety_path, device, tuned, names.prompts_from(held_out)[:1000], seed)
+    judged = names.prompts_from(held_out)[:1000]
+    score = score_of(reward_path, safety_path, device, tuned, judged, seed)
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
     with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
         try:
@@ -167,7 +168,6 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
                   end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
         finally:                                                # also of a run that has stopped itself
             ppo_report.write_page(run.history, config, out)
-    judged = names.prompts_from(held_out)[:1000]
     before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))
     click.echo(f"true reward {road.true_scores(before).mean():.2f} -> {road.true_scores(after).mean():.2f}; wins "
                f"{road.win_rate(after, before):.1%} against the fine-tuned model; obeys {road.obedience(after):.1%}; "

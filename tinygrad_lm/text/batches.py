@@ -50,13 +50,15 @@ class Rows:
 
     def sample(self, rng, batch_size):
         """A random batch (inputs, targets), both (batch_size, T)."""
-        rows = rng.integers(len(self.idx), size=batch_size)
-        return self.idx[rows], self.targets[rows]
+        return self._at(rng.integers(len(self.idx), size=batch_size))
 
     def chunks(self, batch_size):
         """Everything once, in order."""
         for i in range(0, len(self.idx), batch_size):
-            yield self.idx[i:i + batch_size], self.targets[i:i + batch_size]
+            yield self._at(slice(i, i + batch_size))
+
+    def _at(self, rows):
+        return self.idx[rows], self.targets[rows]
 
 
 class Packed(Rows):
@@ -67,13 +69,8 @@ class Packed(Rows):
         super().__init__(idx, targets)
         self.documents = documents
 
-    def sample(self, rng, batch_size):
-        rows = rng.integers(len(self.idx), size=batch_size)
-        return self.idx[rows], self.targets[rows], self.documents[rows]
-
-    def chunks(self, batch_size):
-        for (idx, targets), i in zip(super().chunks(batch_size), range(0, len(self.idx), batch_size)):
-            yield idx, targets, self.documents[i:i + batch_size]
+    def _at(self, rows):
+        return *super()._at(rows), self.documents[rows]
 
     @property
     def filled(self):

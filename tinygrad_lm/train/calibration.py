@@ -2,6 +2,7 @@
 import numpy as np
 
 from .reward import pairs_of
+from .safety import sigmoid
 
 
 def preferences(rewards):
@@ -13,13 +14,13 @@ def preferences(rewards):
     """
     i, j = pairs_of(rewards)
     difference = rewards[:, i] - rewards[:, j]
-    return 1 / (1 + np.exp(-abs(difference))), np.where(difference < 0, -1, 1)
+    return sigmoid(abs(difference)), np.where(difference < 0, -1, 1)
 
 
 def true_preferences(scores, order):
     """How probable it really is that those are preferred, by true scores (B, K): σ(±difference)."""
     i, j = pairs_of(scores)
-    return 1 / (1 + np.exp(-order * (scores[:, i] - scores[:, j])))
+    return sigmoid(order * (scores[:, i] - scores[:, j]))
 
 
 def calibration(predicted, truth, *, bins=10):

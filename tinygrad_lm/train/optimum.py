@@ -13,6 +13,7 @@ from .dpo import DPOConfig, dpo
 from .logprobs import token_logprobs
 from .ppo import PPOConfig, ppo, value_for
 from .run import Run
+from .safety import sigmoid
 
 K = 6                                               # symbols
 PROMPT = np.zeros((1, 1), np.int64)                 # one prompt: the symbol 0
@@ -86,7 +87,7 @@ class Task:
         i = rng.integers(n, size=pairs)
         j = (i + rng.integers(1, n, size=pairs)) % n                                # another answer
         r = np.array([*self.rewards.values()])
-        swap = rng.random(pairs) > 1 / (1 + np.exp(r[j] - r[i]))
+        swap = rng.random(pairs) > sigmoid(r[i] - r[j])
         tokens = np.array([(0, *y) for y in self.answers])                          # all of one length
         mask = np.ones_like(tokens, bool)
         mask[:, 0] = False

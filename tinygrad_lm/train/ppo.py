@@ -192,7 +192,7 @@ def side_by_side(*jobs, opt, idx, learn=True):
         with nullcontext() if learn else no_grad():
             return job()
 
-    if opt.device == "cuda" or anomaly_detection() or parallel.choose_workers(opt.flat.size, idx) == 1:
+    if opt.device == "cuda" or anomaly_detection() or parallel.choose_workers(opt.n_parameters, idx) == 1:
         return [work(job) for job in jobs]
     with parallel.one_blas_thread():
         return parallel.on_threads(work, [(job,) for job in jobs])

@@ -79,7 +79,6 @@ class Run:
         self.history = meta["history"]
         return meta["step"]
 
-
     def _compare(self, meta, model):
         """Refuse a checkpoint whose ids mean other tokens, or whose weights are another network's of the same shapes."""
         own = json.loads(json.dumps(describe(model, self.tokenizer)))
