@@ -33,13 +33,13 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("04_ngram_to_gpt.py", "ngram-to-gpt"),
-                                            ("word_neighbours.py", "word-neighbours"), ("05_instructions.py", "instructions"),
-                                            ("self_instruct.py", "self-instruct"), ("06_lora.py", "lora"),
-                                            ("07_optimum.py", "optimum"), ("08_rivals.py", "rivals"),
-                                            ("09_ablations.py", "ablations"), ("10_two_rewards.py", "two-rewards"),
-                                            ("11_prose.py", "prose"),
-                                            ("longer_context.py", "longer-context"), ("quantisation.py", "quantisation")])
+@pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("10_ngram_to_gpt.py", "ngram-to-gpt"),
+                                            ("04_word_neighbours.py", "word-neighbours"), ("14_instructions.py", "instructions"),
+                                            ("15_self_instruct.py", "self-instruct"), ("16_lora.py", "lora"),
+                                            ("19_optimum.py", "optimum"), ("20_rivals.py", "rivals"),
+                                            ("21_ablations.py", "ablations"), ("22_two_rewards.py", "two-rewards"),
+                                            ("23_prose.py", "prose"),
+                                            ("13_longer_context.py", "longer-context"), ("24_quantisation.py", "quantisation")])
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
         return re.sub(r"[-+]?\d[\d,.]*|(?<=nearest to he: ).+", "#", line)
@@ -59,24 +59,24 @@ def test_words_beside_letters_and_points_that_are_kept(tmp_path):
     for text in "The rain in Spain falls mainly in the plain. ", "A cat sat on a mat, and a rat sat on a hat. ":
         (tmp_path / "text.txt").write_text("\n\n".join([text * 12] * 20), encoding="utf-8")
         arguments = ("--tokens", "words", "--text", tmp_path / "text.txt", "--budgets", 1024, 2048, "--out", tmp_path)
-        first = run("04_ngram_to_gpt.py", *arguments)
+        first = run("10_ngram_to_gpt.py", *arguments)
         kept = json.loads((tmp_path / "ngram-to-gpt-words.json").read_text(encoding="utf-8"))
         assert {*kept["points"]} == {"1024", "2048"} and kept["asked"]["text"] == "text.txt"
         kept["points"]["2048"]["GPT"] = 123.0
         (tmp_path / "ngram-to-gpt-words.json").write_text(json.dumps(kept), encoding="utf-8")
-        assert "GPT 123.00" in run("04_ngram_to_gpt.py", *arguments)[-1] and "GPT 123.00" not in first[-1]
+        assert "GPT 123.00" in run("10_ngram_to_gpt.py", *arguments)[-1] and "GPT 123.00" not in first[-1]
 
 
 @with_smollm2
 @pytest.mark.slow
 def test_quantisation_of_a_given_model(tmp_path):
-    lines = run("quantisation.py", "--model", "smollm2", "--tokens", 300, "--out", tmp_path)
+    lines = run("24_quantisation.py", "--model", "smollm2", "--tokens", 300, "--out", tmp_path)
     assert re.fullmatch(r"int4: 95.00 MB instead of 538.06, perplexity [\d.]+ instead of [\d.]+", lines[-1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["01_probability_of_a_sentence.py", "02_counting.py", "03_neural.py",
-                                    "04_ngram_to_gpt.py"])
+                                    "10_ngram_to_gpt.py"])
 def test_in_korean_and_on_a_text_of_ones_own(script, tmp_path):
     fast = ["--fast"] if script > "03" else []
     run(script, "--language", "ko", "--out", tmp_path, *fast)

@@ -22,7 +22,7 @@ compiler = pytest.mark.skipif(not emulator.available(), reason="no C++ compiler"
 
 @compiler
 def test_a_kernel_step_by_step():
-    out = subprocess.run([sys.executable, "examples/gpu_kernel_on_cpu.py"], cwd=ROOT, capture_output=True, text=True, check=True,
+    out = subprocess.run([sys.executable, "examples/25_gpu_kernel_on_cpu.py"], cwd=ROOT, capture_output=True, text=True, check=True,
                          encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}).stdout
     lines = {line[:34].strip(): line[34:].split() for line in out.splitlines()}
     assert lines["before the first barrier"] == ["5.00", "3.00", "5.00", "8.00", "9.00", "9.00", "9.00", "6.00"]
@@ -67,7 +67,7 @@ def test_sizes_of_attention():
 
 @pytest.fixture(scope="module")
 def example():
-    return runpy.run_path(str(ROOT / "examples/gpu_kernel_on_cpu.py"))
+    return runpy.run_path(str(ROOT / "examples/25_gpu_kernel_on_cpu.py"))
 
 
 @compiler

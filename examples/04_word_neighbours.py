@@ -4,7 +4,7 @@
 Idea: to predict the next word, a network gives every word a place (Bengio et al. 2003 [NPLM]). Words that are followed by
 the same words end up together, so that the network finds pronouns, verbs and prepositions, of which nobody told it.
 
-    python examples/word_neighbours.py --text FILE    # a megabyte of stories: 80 seconds; without it, the few that ship
+    python examples/04_word_neighbours.py --text FILE    # a megabyte of stories: 80 seconds; without it, the few that ship
 
 Last line: 1,500 words, 3,000 steps: perplexity 50.0 a word; nearest to he: she, alice, fox
 """

@@ -6,7 +6,7 @@ are frozen, and thin matrices beside them learn, of rank 1 to 16. How much does 
 Guess before you run it: with a thirtieth of the numbers, does it obey half as often? And what if the marks `5` and `>` are
 new to it?
 
-    python examples/06_lora.py                     # a minute or two; --fast: seconds; --ranks
+    python examples/16_lora.py                     # a minute or two; --fast: seconds; --ranks
 
 Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 1 and the embedding 85.9% with 0.06 MB
 """

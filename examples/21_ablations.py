@@ -4,7 +4,7 @@
 Idea: PPO comes with a dozen tricks. Switch each one off, alone, on several seeds, and look at what the curve of rewards shows
 and what it does not: how often a person prefers the answers, what they really think of them, and at which KL.
 
-    python examples/09_ablations.py                  # 22 runs on each of 3 seeds: half an hour or more; --fast: seconds
+    python examples/21_ablations.py                  # 22 runs on each of 3 seeds: half an hour or more; --fast: seconds
                                                      # --seeds 0, --only "one epoch": some of it
 
 Of --fast, which is too short for a trick to matter, the

@@ -4,7 +4,7 @@
 Idea: a curve of rewards that rises proves little, for half of the bugs of RLHF do not show in it. Where all answers can be
 listed the best policy is known, π*(y) ∝ π_ref(y) exp(r(y)/β), and a loop either finds it or does not.
 
-    python examples/07_optimum.py                                # two to three minutes; --fast: one seed, few iterations
+    python examples/19_optimum.py                                # two to three minutes; --fast: one seed, few iterations
 
 Last line: The right loop ends 0.013 from the optimum at worst, one epoch 0.017, k3 in the reward 0.836
 """

@@ -5,7 +5,7 @@ A syllable of Hangul is three bytes. A byte-level tokenizer begins with bytes an
 what it reads: merges learned from English leave Korean in bytes, three tokens a syllable; merges learned from Korean make
 words of them. One tale in both languages, learned from but for its last paragraph, which is measured.
 
-    python examples/korean_tokens.py              # --out FILE.png; --font FILE.ttf where no font with Hangul is installed
+    python examples/11_korean_tokens.py              # --out FILE.png; --font FILE.ttf where no font with Hangul is installed
 
 A few seconds. Expected last line: Korean in merges learned from English 61.7 tokens a sentence, from Korean 15.0
 """

@@ -4,7 +4,7 @@
 Shows what eight threads hold before and after each barrier of a softmax kernel, counts what they read and write, and shows
 what happens when a barrier is left out. Needs a C++ compiler; takes a few seconds.
 
-    python examples/gpu_kernel_on_cpu.py
+    python examples/25_gpu_kernel_on_cpu.py
 
 Before each result there is a question: answer it before you read on.
 """

@@ -4,8 +4,8 @@
 Idea: three kinds of model may read the same number of tokens of the same text, and are asked about the same held-out text.
 Which predicts it best? Guess before you run it: the answer depends on how much there is to read, and how often one may.
 
-    python examples/04_ngram_to_gpt.py           # letters: a minute; --fast: seconds; --language ko, --text FILE, --budgets
-    python examples/04_ngram_to_gpt.py --tokens words --text FILE       # words of a megabyte of text: five minutes
+    python examples/10_ngram_to_gpt.py           # letters: a minute; --fast: seconds; --language ko, --text FILE, --budgets
+    python examples/10_ngram_to_gpt.py --tokens words --text FILE       # words of a megabyte of text: five minutes
 
 Every point is kept in the folder of the figure, which shows letters and words side by side, where both were run.
 

@@ -4,7 +4,7 @@
 Idea: a small GPT with rotary positions learns from texts of 512 characters and is then given 2048. What does it lose beyond
 the 512th, and what do two ways of stretching its positions, and a little more training, give back?
 
-    python examples/longer_context.py               # ten minutes on a busy machine; --fast: seconds
+    python examples/13_longer_context.py               # ten minutes on a busy machine; --fast: seconds
 
 Last line: beyond position 512: as it is 2.37, linear 2.61, ntk 2.03; trained a little longer: 1.99, 2.13, 1.95
 """

@@ -5,7 +5,7 @@ Idea: instructions are dear. From a few dozen a model can propose more, and answ
 (Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is
 wrong, and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
 
-    python examples/self_instruct.py                 # some minutes, fewer if 05_instructions.py has run; --fast: seconds
+    python examples/15_self_instruct.py                 # some minutes, fewer if 14_instructions.py has run; --fast: seconds
 
 With --fast, too short to learn anything, it ends:
 
@@ -38,7 +38,7 @@ steps, width, proposals = ((6, 6), 32, 16) if options.fast else ((1500, 300), 64
 T, SEEDS = 72, 4                                                                 # seeds of each kind in each language
 
 # %% [markdown]
-# 1. The base model of 05_instructions.py, and a few instructions of each kind: the seeds.
+# 1. The base model of 14_instructions.py, and a few instructions of each kind: the seeds.
 
 # %%
 learned, held_out = instructions(seed=options.seed)

@@ -4,7 +4,7 @@
 Idea: every method that learns from preference buys reward with distance from the model that it started from. On one task,
 with one reward model and one set of ranked pairs: what does each nat of KL buy, in the judge's eyes and in truth?
 
-    python examples/08_rivals.py                     # some three minutes on two cores; --fast: seconds
+    python examples/20_rivals.py                     # some three minutes on two cores; --fast: seconds
                                                      # --iterations 40 --rankings 2000: the table in docs/ppo.md, more
 
 Last line: Without a penalty, and a narrow judge: learned reward +2.85, true +0.91; PPO: +0.86 and +4.14

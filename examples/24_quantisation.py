@@ -4,8 +4,8 @@
 Idea: a trained network does not need its weights to seven digits. Round them to 255 whole numbers a row, or to 16 a group of
 32, and measure: how much memory is left, and how much worse does the network predict text that it has not seen?
 
-    python examples/quantisation.py                # two minutes; --fast: seconds
-    python examples/quantisation.py --model smollm2          # or a GGUF file, or a folder in Hugging Face's layout
+    python examples/24_quantisation.py                # two minutes; --fast: seconds
+    python examples/24_quantisation.py --model smollm2          # or a GGUF file, or a folder in Hugging Face's layout
 
 Last line: int4: 0.56 MB instead of 3.24, perplexity 4.40 instead of 4.37
 """

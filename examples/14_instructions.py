@@ -5,7 +5,7 @@ Idea: a base model has read what "cat" is backwards, and cannot be asked for it:
 few hundred instructions with their answers teach it what a question is (Ouyang et al. 2022 [INSTRUCT]). Each instruction has
 a checker, so obedience is a number, before and after.
 
-    python examples/05_instructions.py               # some minutes; --fast: seconds
+    python examples/14_instructions.py               # some minutes; --fast: seconds
 
 Last line: it obeys 0% of the held-out instructions before, 26% after, and 100% of those that it learned from
 """
