@@ -369,7 +369,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100, reduction="mean", label
         raise ValueError(f"logits of shape {shape} need targets of shape {shape[:-1]}, not {targets.shape}: "
                          "one class number for each row of logits")
     kept = targets != ignore_index
-    counts = None if capturing(targets) else int(kept.sum())
+    counts = None if capturing(targets) else int(array_module(kept).count_nonzero(kept))
     if counts == targets.size:
         ignore_index = None
     check_ids(targets if ignore_index is None else array_module(targets).where(kept, targets, 0), shape[-1], "target")

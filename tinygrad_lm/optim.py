@@ -235,7 +235,8 @@ class AdamW(Optimizer):
         v *= b2
         v += s
         if decaying:
-            w[:decaying] *= 1 - self.lr * self.weight_decay
+            decayed = w[:decaying]
+            decayed *= 1 - self.lr * self.weight_decay
         xp.sqrt(v, out=s)
         s += self.eps * root
         xp.divide(m, s, out=s)

@@ -36,15 +36,16 @@ def gelu_backward(dy, saved):
     return dy * (cdf + x * density),
 
 
-def gelu_tanh_forward(x):
+def gelu_tanh_forward(x, *, out=None):
     """y = ½ x (1 + tanh u) = x σ(2u),  u = √(2/π) (x + 0.044715 x³)
 
-    dy/dx is made here, too, while σ is in the cache, and kept in place of x: the exponential is taken once.
+    dy/dx is made here, too, while σ is in the cache, and kept in place of x: the exponential is taken once. `out`, which may
+    be x itself, receives y.
     """
     if fits_kernel(x):
         return gelu_tanh_kernel_forward(x)
     xp = array_module(x)
-    y, slope = xp.empty_like(x, order="C"), xp.empty_like(x, order="C")
+    y, slope = xp.empty_like(x, order="C") if out is None else out, xp.empty_like(x, order="C")
     for x_, y_, d in zip(pieces(x), pieces(y), pieces(slope)):
         s, square = _sigmoid_of_2u(x_)
         xp.multiply(x_, s, out=y_)
@@ -97,7 +98,7 @@ def linear_gelu_forward(x, w, b):                            # x (..., I), w (O,
         y, (slope,) = gelu_tanh_kernel_forward(z, b)
     else:
         z, kept = linear_forward(x, w, b)
-        y, (slope,) = gelu_tanh_forward(z)
+        y, (slope,) = gelu_tanh_forward(z, out=z)
     return y, (slope, kept)
 
 

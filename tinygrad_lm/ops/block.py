@@ -24,7 +24,9 @@ def attention_half_backward(dy, saved, needs):
     dh, = qkv_attention_backward(dh, attention)
     dh, dw, dc = linear_backward(dh, qkv, (True, w, c))
     dh, dg, db = layer_norm_backward(dh, norm, (x, g, b))
-    return dx + dh if x else None, dg, db, dw, dc, dw2, dc2
+    if x:
+        dh += dx                                                         # dh is ours, dx is perhaps another's
+    return dh, dg, db, dw, dc, dw2, dc2
 
 
 def mlp_half_forward(x, g, b, w, c, w2, c2, *, eps):                     # x (..., C), g and b (C,), w (I, C), w2 (C, I)
@@ -40,4 +42,6 @@ def mlp_half_backward(dy, saved, needs):
     dx, dh, dw2, dc2 = linear_add_backward(dy, proj, (x, True, w2, c2))
     dh, dw, dc = linear_gelu_backward(dh, fc, (True, w, c))
     dh, dg, db = layer_norm_backward(dh, norm, (x, g, b))
-    return dx + dh if x else None, dg, db, dw, dc, dw2, dc2
+    if x:
+        dh += dx                                                         # dh is ours, dx is perhaps another's
+    return dh, dg, db, dw, dc, dw2, dc2

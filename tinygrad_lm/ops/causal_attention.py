@@ -72,7 +72,8 @@ def qkv_attention_backward(dy, saved):
             if past.stop == T:                                          # the first tile that these sequences meet
                 xp.matmul(weights.swapaxes(-1, -2), rows, out=d[b])
             else:
-                d[b, :, past] += weights.swapaxes(-1, -2) @ rows
+                seen = d[b, :, past]                                    # a view: d[…] += … would copy it onto itself as well
+                seen += weights.swapaxes(-1, -2) @ rows
     return dqkv,
 
 
@@ -107,7 +108,8 @@ def products(q, k, *, keys_first):
 def masked_scores(q, k, *, keys_first=False):
     """q kᵀ, as in `products`, with −∞ where a key comes after its query; the last query sees the last key."""
     s, t = products(q, k, keys_first=keys_first), q.shape[2]
-    s[..., -t:] += future(array_module(q), t, s.dtype, "F" if keys_first else "C")   # only the tile's corner has a future
+    corner = s[..., -t:]                                                # only there is a future
+    corner += future(array_module(q), t, s.dtype, "F" if keys_first else "C")
     return s
 
 

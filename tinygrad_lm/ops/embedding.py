@@ -22,7 +22,7 @@ def embedding_backward(dy, saved):
     if V * N <= ONEHOT:                                  # few: onehotᵀ dy, a matrix product
         onehot = xp.zeros((V, N), dy.dtype)
         onehot[idx, xp.arange(N)] = 1
-        return onehot @ dy,
+        return onehot.dot(dy),
     order = xp.argsort(idx, kind="stable")               # many: bring equal tokens together and sum each run
     idx, dy = idx[order], dy[order]
     ends = [*(xp.flatnonzero(xp.diff(idx)) + 1).tolist(), N]

@@ -42,8 +42,8 @@ def linear_forward(x, w, b=None):                                     # x (..., 
                          f"not {x.shape}")
     if b is not None and b.shape != w.shape[:1]:
         raise ValueError(f"a weight of shape (out, in) = {w.shape} takes a bias of shape {w.shape[:1]}, not {b.shape}")
-    y = x.reshape(-1, x.shape[-1]) @ w.T                              # one product for the whole batch
-    if b is not None:
+    y = x.reshape(-1, x.shape[-1]).dot(w.T)                           # one product for the whole batch; of two matrices,
+    if b is not None:                                                 # NumPy's dot is @ with a microsecond less around it
         y += b
     return y.reshape(*x.shape[:-1], w.shape[0]), (x, w)
 
@@ -52,8 +52,8 @@ def linear_backward(dy, saved, needs):
     """dX = dY W,  dW = dYᵀ X,  db = Σ dY"""
     x, w = saved
     dY = dy.reshape(-1, w.shape[0])
-    dx = (dY @ w).reshape(x.shape) if needs[0] else None
-    dw = dY.T @ x.reshape(-1, w.shape[1]) if needs[1] else None
+    dx = dY.dot(w).reshape(x.shape) if needs[0] else None
+    dw = dY.T.dot(x.reshape(-1, w.shape[1])) if needs[1] else None
     if len(needs) < 3:
         return dx, dw
     db = column_sums(dY) if needs[2] else None
