@@ -170,7 +170,7 @@ def walk(seed):
 
 
 def ask(now):
-    print(f"   PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have it. Afterwards:\n"
+    print(f"   Guess first: PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have it. Afterwards:\n"
           "   fewer, as many, or more? And by Llama 2's rule?")
     return input("   your guess in per cent: ").strip() if sys.stdin.isatty() else None
 

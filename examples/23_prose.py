@@ -120,7 +120,7 @@ print(f"2. {share_that_asks(answers[:, 0]):.0%} of its continuations ask somethi
 # 3. Your prediction, before PPO begins.
 
 # %%
-print("\n3. PPO now climbs the learned reward. What will the model do: ask real questions, strew question marks, or repeat\n"
+print("\n3. Guess first: PPO now climbs the learned reward. What will the model do: ask real questions, strew question marks, or repeat\n"
       "   one question for ever?")
 guess = input("   real, marks, one: ").strip() if sys.stdin.isatty() else None
 
