@@ -5,7 +5,7 @@ Idea: the three stages on real prose. A small GPT learns to write as a text is w
 says which of two continuations they like better: they like to be asked something, in words that sound like the text. A reward
 model learns that taste from their votes, and PPO makes the GPT write to it, held close to the GPT that it was.
 
-    python examples/23_prose.py                      # three to five minutes; --fast: seconds; --text FILE: prose of your own
+    python examples/23_prose.py                      # three minutes or more; --fast: seconds; --text FILE: prose of your own
 
 Last line: continuations that ask: 4% before, 88% after PPO at KL 13.4; true reward -1.15 -> +0.60
 """
