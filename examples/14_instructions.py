@@ -57,6 +57,7 @@ print(f"1. {len(texts):,} texts; {model.n_parameters():,} parameters, {len(token
 # asks like that? Ask it for its name in plain words: what will it write?
 
 # %%
+print("\nGuess first: of instructions about words that it never saw, what share will it obey before tuning, and after?")
 rng = np.random.default_rng(options.seed)
 
 

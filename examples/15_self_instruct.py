@@ -5,11 +5,9 @@ Idea: instructions are dear. From a few dozen a model can propose more, and answ
 (Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is
 wrong, and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
 
-    python examples/15_self_instruct.py                 # some minutes, fewer if 14_instructions.py has run; --fast: seconds
+    python examples/15_self_instruct.py                 # two to three minutes on two cores; --fast: seconds
 
-With --fast, too short to learn anything, it ends:
-
-Last line: held-out instructions obeyed: seeds alone 0%, with the model's own 0%; 0% of its own answers are wrong
+Last line: held-out instructions obeyed: seeds alone 8%, with the model's own 8%; 50% of its own answers are wrong
 """
 # %%
 import argparse
@@ -66,10 +64,11 @@ def tuned(pairs, *, also_asking=False):
 
 
 # %% [markdown]
-# 2. Rounds. Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it asks
+# 2. Rounds. Guess first: of 200 proposals, how many are new, and how many of those are questions at all? Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it asks
 # and the filter keeps joins the pool.
 
 # %%
+print(f"\nGuess first: of {proposals} proposals a round, how many will the filter keep?")
 first = tuned(seeds)
 
 
@@ -110,7 +109,8 @@ for label, values, color in (("right", right_ones, GREEN), ("wrong", [h["wrong"]
     right.bar(numbers, values, 0.6, bottom=bottom, color=color, label=label)
     bottom += values
 right.set(title="What a round keeps", xlabel="round", xticks=numbers)
-right.legend()
+right.set_ylim(0, 1.4 * max(bottom))
+right.legend(loc="upper right", ncols=3, fontsize=8)
 options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "self-instruct.png").write_bytes(png(figure))
 

@@ -6,9 +6,9 @@ are frozen, and thin matrices beside them learn, of rank 1 to 16. How much does 
 Guess before you run it: with a thirtieth of the numbers, does it obey half as often? And what if the marks `5` and `>` are
 new to it?
 
-    python examples/16_lora.py                     # a minute or two; --fast: seconds; --ranks
+    python examples/16_lora.py                     # about two minutes on two cores; --fast: seconds; --ranks
 
-Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 1 and the embedding 85.9% with 0.06 MB
+Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 1 and the embedding 84.7% with 0.06 MB
 """
 # %%
 import argparse
@@ -77,6 +77,7 @@ def milliseconds(model):
     return 1e3 * median(times)
 
 
+print("Guess first: with a thirtieth of the numbers, what share of the prompts will it obey?\n", flush=True)
 rows = {"all weights": tuned()}
 for new_tokens in (False, True):
     for rank in ranks:

@@ -100,6 +100,7 @@ VARIANTS = [  # name, what trains, what it teaches
     ("k3 as a loss term", lambda s: ppo(s, **IN_LOSS, kl="k3"), "the gradient of KL(π_ref‖π)"),
     ("one epoch an iteration", lambda s: ppo(s, epochs=1), "as right, with a quarter of the updates"),
 ]
+print("\nGuess first: which of these twelve loops do not end at the best policy?")
 print("\n2. Total variation from the optimum" + " " * 14 + "".join(f"{f'seed {s}':>9}" for s in seeds))
 with one_blas_thread():                                                                     # the products are small
     start = [Task(s).distance() for s in seeds]

@@ -46,6 +46,7 @@ if options.fast:
 # 1. What all start from: a model that obeys, a reward model, ranked pairs.
 
 # %%
+print("Guess first: with nothing to hold it back, does PPO end with a higher learned reward, and with a higher true one?\n")
 folder = options.run or options.out / ("rivals-fast" if options.fast else "rivals")
 demo = Demo(folder, size, seed=options.seed, resume=True, show=False, device="cpu")
 with one_blas_thread():

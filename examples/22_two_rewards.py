@@ -4,9 +4,9 @@
 Idea: a model that names is tuned to please a person who likes soft names. Nobody told that person's reward model that answers
 with `an` in them are forbidden. What happens to the forbidden ones, and how does a second reward model hold them down?
 
-    python examples/22_two_rewards.py                 # minutes; --fast: seconds; --seeds 0 1 2: each in turn
+    python examples/22_two_rewards.py                 # under two minutes on two cores; --fast: seconds; --seeds 0 1 2
 
-Last line: unsafe answers: fine-tuned 16%, helpfulness alone 39%, Llama 2's rule 0%, weighted sum 0%
+Last line: unsafe answers: fine-tuned 16%, helpfulness alone 38%, Llama 2's rule 0%, weighted sum 0%
 """
 # %%
 import argparse
@@ -170,7 +170,7 @@ def walk(seed):
 
 
 def ask(now):
-    print(f"   PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have it. Afterwards:\n"
+    print(f"   Guess first: PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have it. Afterwards:\n"
           "   fewer, as many, or more? And by Llama 2's rule?")
     return input("   your guess in per cent: ").strip() if sys.stdin.isatty() else None
 

@@ -5,7 +5,7 @@ Idea: the three stages on real prose. A small GPT learns to write as a text is w
 says which of two continuations they like better: they like to be asked something, in words that sound like the text. A reward
 model learns that taste from their votes, and PPO makes the GPT write to it, held close to the GPT that it was.
 
-    python examples/23_prose.py                      # three to five minutes; --fast: seconds; --text FILE: prose of your own
+    python examples/23_prose.py                      # three minutes or more; --fast: seconds; --text FILE: prose of your own
 
 Last line: continuations that ask: 4% before, 88% after PPO at KL 13.4; true reward -1.15 -> +0.60
 """
@@ -120,7 +120,7 @@ print(f"2. {share_that_asks(answers[:, 0]):.0%} of its continuations ask somethi
 # 3. Your prediction, before PPO begins.
 
 # %%
-print("\n3. PPO now climbs the learned reward. What will the model do: ask real questions, strew question marks, or repeat\n"
+print("\n3. Guess first: PPO now climbs the learned reward. What will the model do: ask real questions, strew question marks, or repeat\n"
       "   one question for ever?")
 guess = input("   real, marks, one: ").strip() if sys.stdin.isatty() else None
 

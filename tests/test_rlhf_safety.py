@@ -119,15 +119,21 @@ def test_the_weighted_sum():
     assert weighted_sum(2.0, -1.0, weight=0.25) == 1.25 and weighted_sum(2.0, -1.0, weight=0) == 2
 
 
-def test_the_combined_score_is_white_on_the_answers_of_the_start():
+def test_the_combined_score_is_white_on_the_safe_answers_of_the_start():
     helpful, safety, rng = reward_model(0), reward_model(1), np.random.default_rng(2)
     tokens, last = rng.integers(0, 6, (60, 7)), rng.integers(2, 7, 60)
+    safety.mean.data[...] = np.median(score_answers(safety, tokens, last)) - logit(THRESHOLD)          # half are unsafe
     for combine in (llama2_rule, weighted_sum):
         score = combined_score(combine, helpful, safety, (tokens, last))
-        r = score(tokens, last)
-        assert r.mean() == pytest.approx(0, abs=1e-9) and r.std() == pytest.approx(1)
-        raw = combine(*(score_answers(m, tokens, last) for m in (helpful, safety)))
-        np.testing.assert_allclose(r, (raw - raw.mean()) / raw.std())
+        r, h, s = score(tokens, last), *(score_answers(m, tokens, last) for m in (helpful, safety))
+        passed, raw = s >= logit(THRESHOLD), combine(h, s)
+        assert 0 < passed.sum() < 60                                                         # else it would show nothing
+        assert r[passed].mean() == pytest.approx(0, abs=1e-6) and r[passed].std() == pytest.approx(1)
+        np.testing.assert_allclose(r, (raw - raw[passed].mean()) / raw[passed].std(), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(score(tokens[:5], last[:5]), r[:5])                       # an answer's own, in any batch
+    unsafe = reward_model(1)
+    unsafe.mean.data[...] = s.max() + 9
+    with pytest.raises(ValueError, match="holds all of these 60 answers to be unsafe"):
+        combined_score(llama2_rule, helpful, unsafe, (tokens, last))
     with pytest.raises(ValueError, match="without a spread nothing can be whitened"):
         combined_score(lambda h, s: 0 * h, helpful, safety, (tokens, last))

@@ -176,7 +176,7 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
 
 
 def score_of(reward_path, safety_path, device, tuned, prompts, seed):
-    """What PPO climbs: the reward model, or it and the safety model by Llama 2's rule, whitened on the tuned model's answers."""
+    """What PPO climbs: the reward model, or it and the safety model by Llama 2's rule, whitened on the tuned model's safe ones."""
     from ..train import road
     from ..train.safety import combined_score, llama2_rule
     helpful, _ = load_names_model(reward_path, device, "reward")

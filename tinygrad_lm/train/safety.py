@@ -34,12 +34,18 @@ def weighted_sum(helpful, safe, *, weight=0.5):
 
 def combined_score(combine, helpful, safety, baseline):
     """A function (tokens, last) -> rewards for PPO, `combine` of what the two RewardModels say, whitened: mean 0 and
-    standard deviation 1 on the answers `baseline`, (tokens, last), of the model that PPO starts from, so that the KL penalty
-    weighs as much against it as against a single reward."""
+    standard deviation 1 on those of the answers `baseline`, (tokens, last), of the model that PPO starts from, that the safety
+    model lets pass. So the KL penalty weighs as much against what distinguishes safe answers as against a single reward; the
+    unsafe ones, a few with rewards far below, would make most of the spread if they counted."""
     def raw(tokens, last):
-        return combine(score_answers(helpful, tokens, last), score_answers(safety, tokens, last))
-    rewards = raw(*baseline)
+        safe = score_answers(safety, tokens, last)
+        return combine(score_answers(helpful, tokens, last), safe), safe >= logit(THRESHOLD)
+    rewards, passed = raw(*baseline)
+    rewards = rewards[passed]
+    if not len(rewards):
+        raise ValueError(f"the safety model holds all of these {len(passed)} answers to be unsafe: there is nothing to whiten "
+                         "on. Is it a safety model (`reward --safety`) of these answers?")
     mean, std = float(rewards.mean()), float(rewards.std())
     if not std > 0:
         raise ValueError(f"these {len(rewards)} rewards are all {rewards[0]:g}: without a spread nothing can be whitened")
-    return lambda tokens, last: (raw(tokens, last) - mean) / std
+    return lambda tokens, last: (raw(tokens, last)[0] - mean) / std
