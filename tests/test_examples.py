@@ -35,6 +35,9 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
 
 @pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("10_ngram_to_gpt.py", "ngram-to-gpt"),
                                             ("04_word_neighbours.py", "word-neighbours"), ("14_instructions.py", "instructions"),
+                                            ("05_scalar_autograd.py", "scalar-autograd"),
+                                            ("06_gradient_checking.py", "gradient-checking"),
+                                            ("07_attention_by_hand.py", "attention-by-hand"),
                                             ("15_self_instruct.py", "self-instruct"), ("16_lora.py", "lora"),
                                             ("19_optimum.py", "optimum"), ("20_rivals.py", "rivals"),
                                             ("21_ablations.py", "ablations"), ("22_two_rewards.py", "two-rewards"),
