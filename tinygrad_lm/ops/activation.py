@@ -39,7 +39,7 @@ def gelu_backward(dy, saved):
 def gelu_tanh_forward(x, *, out=None):
     """y = ½ x (1 + tanh u) = x σ(2u),  u = √(2/π) (x + 0.044715 x³)
 
-    dy/dx is made here, too, while σ is in the cache, and kept in place of x: the exponential is taken once. `out`, which may
+    dy/dx is made here, too, while σ is in the cache, and kept in place of x: tanh is taken once. `out`, which may
     be x itself, receives y.
     """
     if fits_kernel(x):
@@ -61,16 +61,16 @@ def gelu_tanh(x):
 
 
 def _sigmoid_of_2u(x):
-    """(σ(2u), x²)"""
+    """(σ(2u) = ½ (1 + tanh u), x²): NumPy's tanh takes less time than its exponential and a division"""
     xp = array_module(x)
     square = x * x
-    s = square * (-2 * CUBIC * ROOT_2_PI)
-    s -= 2 * ROOT_2_PI
-    s *= x                                               # −2u
-    with np.errstate(over="ignore"):                     # exp overflows to infinity: then σ is 0, as it should be
-        xp.exp(s, out=s)
-    s += 1
-    return xp.divide(1, s, out=s), square
+    s = square * (CUBIC * ROOT_2_PI)
+    s += ROOT_2_PI
+    s *= x                                               # u
+    xp.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
+    return s, square
 
 
 def _slope(y, s, square, d):
