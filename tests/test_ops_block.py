@@ -1,4 +1,6 @@
-"""The halves of a transformer's block as one operation each: equal to their parts, one after another."""
+"""A transformer's block as one operation: equal to its parts, one after another."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -11,32 +13,23 @@ from .strategies import array
 pytestmark = pytest.mark.usefixtures("device")
 
 
-@given(st.integers(1, 2), st.integers(1, 4), st.sampled_from([(1, 2), (2, 1), (2, 2)]), st.sampled_from([1e-5, 0.1]), st.data())
-def test_attention_half(B, T, heads, eps, data):
+@given(st.integers(1, 2), st.integers(1, 4), st.sampled_from([(1, 2), (2, 1), (2, 2)]), st.integers(1, 4),
+       st.sampled_from([1e-5, 0.1]), st.data())
+def test_block(B, T, heads, inner, eps, data):
     n_head, D = heads
     C = n_head * D
-    x, *weights = [data.draw(array(s)) for s in ((B, T, C), (C,), (C,), (3 * C, C), (3 * C,), (C, C), (C,))]
+    shapes = (C,), (C,), (3 * C, C), (3 * C,), (C, C), (C,), (C,), (C,), (inner, C), (inner,), (C, inner), (C,)
+    x, *weights = [data.draw(array(s)) for s in ((B, T, C), *shapes)]
 
-    def fused(x, g, b, w, c, w2, c2):
-        return F.attention_half(x, (g, b), (w, c), (w2, c2), n_head=n_head, eps=eps)
+    def fused(x, *p):
+        layers = [SimpleNamespace(weight=w, bias=b) for w, b in zip(p[::2], p[1::2])]
+        return F.gpt2_block(x, layers, n_head=n_head, eps=eps)
 
-    def composed(x, g, b, w, c, w2, c2):
-        qkv = F.linear(F.layer_norm(x, g, b, eps=eps), w, c)
-        return x + F.linear(F.qkv_attention(qkv, n_head), w2, c2)
-
-    check_same(fused, composed, uneven(x), *weights)
-
-
-@given(st.sampled_from([(2,), (1, 3), (2, 2, 2)]), st.integers(2, 3), st.integers(1, 4), st.sampled_from([1e-5, 0.1]), st.data())
-def test_mlp_half(rows, C, inner, eps, data):
-    x, *weights = [data.draw(array(s)) for s in ((*rows, C), (C,), (C,), (inner, C), (inner,), (C, inner), (C,))]
-
-    def fused(x, g, b, w, c, w2, c2):
-        return F.mlp_half(x, (g, b), (w, c), (w2, c2), eps=eps)
-
-    def composed(x, g, b, w, c, w2, c2):
-        wide = F.gelu(F.linear(F.layer_norm(x, g, b, eps=eps), w, c), approximate="tanh")
-        return x + F.linear(wide, w2, c2)
+    def composed(x, *p):
+        ln1, qkv, mix, ln2, fc, narrow = zip(p[::2], p[1::2])
+        h = x + F.linear(F.qkv_attention(F.linear(F.layer_norm(x, *ln1, eps=eps), *qkv), n_head), *mix)
+        wide = F.gelu(F.linear(F.layer_norm(h, *ln2, eps=eps), *fc), approximate="tanh")
+        return h + F.linear(wide, *narrow)
 
     check_same(fused, composed, uneven(x), *weights)
 

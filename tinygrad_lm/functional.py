@@ -324,8 +324,7 @@ _layer_norm = op(norm.layer_norm_forward, norm.layer_norm_backward)
 _rms_norm = op(norm.rms_norm_forward, norm.rms_norm_backward)
 _attention = op(attention.attention_forward, attention.attention_backward)
 _qkv_attention = op(causal.qkv_attention_forward, causal.qkv_attention_backward)
-_attention_half = op(block.attention_half_forward, block.attention_half_backward)
-_mlp_half = op(block.mlp_half_forward, block.mlp_half_backward)
+_block = op(block.block_forward, block.block_backward)
 _rotary = op(rot.rotary_forward, rot.rotary_backward)
 _dropout = op(drop.dropout_forward, drop.dropout_backward)
 
@@ -445,15 +444,11 @@ def qkv_attention(qkv, n_head):
     return _qkv_attention(qkv, n_head=n_head)
 
 
-def attention_half(x, norm, qkv, proj, *, n_head, eps=1e-5):
-    """The first half of GPT-2's block, x + attention(layer_norm(x)), in one operation: x (B, T, C); norm, qkv and proj are
-    pairs (weight, bias) of a layer norm and of linear layers with 3C and with C outputs."""
-    return _attention_half(x, *norm, *qkv, *proj, n_head=n_head, eps=eps)
-
-
-def mlp_half(x, norm, fc, proj, *, eps=1e-5):
-    """The second half, x + mlp(layer_norm(x)): x (..., C); pairs as above, fc with I outputs and proj with I inputs."""
-    return _mlp_half(x, *norm, *fc, *proj, eps=eps)
+def gpt2_block(x, layers, *, n_head, eps=1e-5):
+    """GPT-2's block in one operation, h = x + attention(layer_norm(x)) and h + mlp(layer_norm(h)): x (B, T, C); layers, the
+    six that it has in the order in which they are used, each with weight and bias: a layer norm, linear layers with 3C and with
+    C outputs, a layer norm, linear layers with I and with C outputs."""
+    return _block(x, *[p for layer in layers for p in (layer.weight, layer.bias)], n_head=n_head, eps=eps)
 
 
 # ---- helpers, and Tensor's operators and methods: each is the function of the same name -----------------------------

@@ -123,9 +123,11 @@ class Optimizer:
 
     def _runs(self):
         """(start, stop): stretches of the flat buffer whose gradients are there, as long as possible."""
-        runs, end = [], None
+        home, runs, end = self.home, [], None
+        if all([p.grad is p.grad_buffer is not None and p.data.base is home for p, _, _ in self.places]):
+            return [(0, home.size)]                                              # all there and in their places: the usual case
         for p, start, stop in self.places:
-            if p.data.base is not self.home:
+            if p.data.base is not home:
                 raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
                                    "took it: make the optimizer anew")
             if p.grad is None:

@@ -83,7 +83,7 @@ class Block(Module):
 
     def forward(self, x, mask=None, cache=None, turn=None):
         if mask is None and cache is None and self.is_plain():
-            return self.in_two_operations(x)
+            return self.in_one_operation(x)
         x = self.add(x, self.attn, self.ln1(x), mask, cache, turn)
         return self.add(x, self.mlp, self.ln2(x))
 
@@ -97,18 +97,17 @@ class Block(Module):
         return self.drop.p > 0 and self.training
 
     def is_plain(self):
-        """Is this GPT-2's block, whose halves are one operation each? Not where a layer is of another kind (quantised), and
-        not while detect_anomaly is to name the operation that fails."""
-        c, layers = self.attn.config, (self.attn.qkv, self.attn.proj, self.mlp.fc, self.mlp.proj)
+        """Is this GPT-2's block, which is one operation? Not where a layer is of another kind (quantised), and not while
+        detect_anomaly is to name the operation that fails."""
+        c, (qkv, mix, fc, narrow) = self.attn.config, (self.attn.qkv, self.attn.proj, self.mlp.fc, self.mlp.proj)
         return c.plain_block and c.bias and c.attention_bias and not self.drops() and not anomaly_detection() \
-            and all(type(layer) is Linear and layer.adapter is None for layer in layers)
+            and type(qkv) is type(mix) is type(fc) is type(narrow) is Linear \
+            and qkv.adapter is mix.adapter is fc.adapter is narrow.adapter is None and self.ln1.eps == self.ln2.eps
 
-    def in_two_operations(self, x):
+    def in_one_operation(self, x):
         """The same, to the bit, with less of the engine around it."""
-        ln1, qkv, mix, ln2, fc, narrow = ((layer.weight, layer.bias) for layer in (
-            self.ln1, self.attn.qkv, self.attn.proj, self.ln2, self.mlp.fc, self.mlp.proj))
-        x = F.attention_half(x, ln1, qkv, mix, n_head=self.attn.config.n_head, eps=self.ln1.eps)
-        return F.mlp_half(x, ln2, fc, narrow, eps=self.ln2.eps)
+        layers = self.ln1, self.attn.qkv, self.attn.proj, self.ln2, self.mlp.fc, self.mlp.proj
+        return F.gpt2_block(x, layers, n_head=self.attn.config.n_head, eps=self.ln1.eps)
 
 
 class ParallelBlock(Block):

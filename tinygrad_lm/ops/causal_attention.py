@@ -58,7 +58,7 @@ def qkv_attention_backward(dy, saved):
     (q, k, v), (dq, dk, dv) = heads(qkv, 3, n_head), heads(dqkv, 3, n_head)
     dy, y = heads(dy, 1, n_head)[0], heads(y, 1, n_head)[0]
     scaled = dy * scale
-    scaled_y = row_dots(scaled, y)
+    scaled_y = xp.ascontiguousarray(row_dots(scaled, y))                # which lay as dy does, a head's numbers far apart
     for (b, t, past), p in zip_longest(tiles(B, T, n_head, QUERIES[0 if kept else 1], SCORES), kept):
         if p is None:
             p = masked_scores(q[b, :, t] * scale, k[b, :, past])

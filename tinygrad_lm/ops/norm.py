@@ -71,9 +71,10 @@ def rms_norm_backward(dy, saved, needs):
 
 def check_parameters(x, w, b=None):
     """Refuse parameters that are not of x's last axis; some others would broadcast."""
-    for p in (w, b):
-        if p is not None and p.shape != x.shape[-1:]:
-            raise ValueError(f"x of shape {x.shape} takes parameters of shape {x.shape[-1:]}, not {p.shape}")
+    shape = x.shape[-1:]
+    if w.shape != shape or b is not None and b.shape != shape:
+        wrong = b if w.shape == shape else w
+        raise ValueError(f"x of shape {x.shape} takes parameters of shape {shape}, not {wrong.shape}")
 
 
 def standardised(x, eps):

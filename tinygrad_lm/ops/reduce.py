@@ -80,7 +80,8 @@ def row_means(x):
 
 def column_sums(x):
     """Σ over all rows: (..., C) -> (C,)"""
-    x = x.reshape(-1, x.shape[-1])
+    if x.ndim != 2:
+        x = x.reshape(-1, x.shape[-1])
     return ones(array_module(x), len(x), x.dtype).dot(x)
 
 
