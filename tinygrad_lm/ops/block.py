@@ -17,9 +17,9 @@ def block_forward(x, *weights, n_head, eps):                             # x (B,
 
 def block_backward(dy, saved, needs):
     look, think = saved
-    dx, *thought = mlp_half_backward(dy, think, (True, *needs[7:]))
-    dx, *looked = attention_half_backward(dx, look, needs[:7])
-    return dx, *looked, *thought
+    thought = mlp_half_backward(dy, think, (True, *needs[7:]))           # a gradient for what it read, six for its weights
+    looked = attention_half_backward(thought[0], look, needs[:7])
+    return looked + thought[1:]
 
 
 def attention_half_forward(x, g, b, w, c, w2, c2, *, n_head, eps):       # x (B, T, C), g and b (C,), w (3C, C), w2 (C, C)
