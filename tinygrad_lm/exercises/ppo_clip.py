@@ -1,0 +1,112 @@
+"""A step of PPO that is never too long.
+
+A policy π_old has written answers, and each of their tokens has an advantage A: was it better than expected (A > 0) or worse
+(A < 0)? The policy π that learns from them should make the better ones more probable, but stay near π_old, for it is π_old's
+tokens that were judged. With ρ = π / π_old, the ratio of a token's probabilities, PPO [PPO, eq. 7] maximises
+
+    the smaller of  ρ A  and  clip(ρ, 1 − ε, 1 + ε) A
+
+so that nothing more can be gained by moving ρ beyond 1 ± ε. What has moved there the *wrong* way is still pulled back: that
+is why it is the smaller of the two. A loss is minimised, so it is minus that gain. Its mean is over the tokens of answers:
+the mask m is 1 on those, and 0 on prompts and padding.
+"""
+import numpy as np
+from hypothesis import strategies as st
+
+from .draws import numbers
+from .parts import holds, mistake
+
+HINTS = (
+    "You are given logarithms. The ratio of two probabilities is exp of a difference of logarithms; of which to which?",
+    "ρ = np.exp(new - old). The gain of a token: np.minimum(ratio * A, np.clip(ratio, 1 - clip, 1 + clip) * A).",
+    "Sum minus the gain over what the mask lets through, and divide by how many tokens that is: -(gain * m).sum() / m.sum()",
+)
+
+
+def policy_loss(new, old, advantages, m, clip):
+    """Minus the mean over answer tokens of min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), a number.
+
+    new, old: float (B, T), log probabilities of the tokens under π and π_old; advantages: float (B, T);
+    m: float (B, T), 1 on answers and 0 elsewhere, not all 0; clip: ε, a number
+    """
+    ratio = np.exp(new - old)
+    gain = np.minimum(ratio * advantages, np.clip(ratio, 1 - clip, 1 + clip) * advantages)
+    return -(gain * m).sum() / m.sum()
+
+
+ANSWER = policy_loss
+
+LOG = st.integers(-3, 0).map(float)
+SIGN, RATIO = st.sampled_from((1.0, -1.0)), st.sampled_from((2.0, 4.0))
+one = lambda number: np.array([[number]])
+ALL = np.ones((1, 1))
+
+
+@st.composite
+def batches(draw, *, padded=False):
+    """(new, old, advantages, m): rows of one or two answers; in `padded` ones some tokens are masked, and not all."""
+    shape = draw(st.integers(1, 2)), draw(st.integers(1 + padded, 3))
+    m = np.ones(shape)
+    if padded:
+        m[:, -1] = draw(numbers(shape[0], st.sampled_from((0.0, 1.0))))
+    return draw(numbers(shape, LOG)), draw(numbers(shape, LOG)), draw(numbers(shape)), m
+
+
+@holds("The policy that wrote the answers has minus the mean advantage as its loss", batch=batches())
+def no_step_yet(answer, batch):
+    new, old, advantages, m = batch
+    return answer(old, old, advantages, m, 0.25), -advantages.mean()
+
+
+@holds("Whoever goes the right way gains A for each unit of ρ, up to 1 ± ε and no further", A=SIGN, ratio=RATIO)
+def enough_is_enough(answer, A, ratio):
+    new = one(A * np.log(ratio))                                       # more probable if A > 0, less if A < 0
+    return answer(new, one(0.0), one(A), ALL, 0.25), -(1 + A * 0.25) * A
+
+
+@holds("Whoever has gone the wrong way is still pulled back", A=SIGN, ratio=RATIO)
+def pulled_back(answer, A, ratio):
+    return answer(one(-A * np.log(ratio)), one(0.0), one(A), ALL, 0.25), -ratio ** -A * A
+
+
+@holds("It is the mean over the tokens of answers, of what each costs alone", batch=batches(padded=True))
+def mean_over_answers(answer, batch):
+    alone = [answer(*map(one, numbers), ALL, 0.25) for *numbers, counts in zip(*map(np.ravel, batch)) if counts]
+    return answer(*batch, 0.25), np.mean(alone)
+
+
+PROPERTIES = (no_step_yet, enough_is_enough, pulled_back, mean_over_answers)
+
+
+@mistake("the ratio is upside down: it is π / π_old", caught_by=enough_is_enough)
+def upside_down(new, old, advantages, m, clip):
+    return policy_loss(old, new, advantages, m, clip)
+
+
+@mistake("the sign: a loss is minimised, so it is minus the gain", caught_by=no_step_yet)
+def sign(new, old, advantages, m, clip):
+    return -policy_loss(new, old, advantages, m, clip)
+
+
+@mistake("the larger of the two gains is taken: then nothing stops the step", caught_by=enough_is_enough)
+def larger(new, old, advantages, m, clip):
+    return -policy_loss(new, old, -advantages, m, clip)
+
+
+@mistake("only the clipped ratio is used: beyond 1 ± ε the gradient is 0 on the wrong side, too, and nothing pulls back",
+         caught_by=pulled_back)
+def clipped_alone(new, old, advantages, m, clip):
+    return -(np.clip(np.exp(new - old), 1 - clip, 1 + clip) * advantages * m).sum() / m.sum()
+
+
+@mistake("nothing is clipped", caught_by=enough_is_enough)
+def unclipped(new, old, advantages, m, clip):
+    return -(np.exp(new - old) * advantages * m).sum() / m.sum()
+
+
+@mistake("the mean is over all places, with padding counted as tokens", caught_by=mean_over_answers)
+def over_padding(new, old, advantages, m, clip):
+    return policy_loss(new, old, advantages, m, clip) * m.sum() / m.size
+
+
+MISTAKES = (upside_down, sign, larger, clipped_alone, unclipped, over_padding)
