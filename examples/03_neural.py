@@ -18,11 +18,12 @@ from tinygrad_lm.models import FeedForward, FeedForwardConfig
 from tinygrad_lm.models.network import NetworkModel
 from tinygrad_lm.models.neural import neighbours, plane
 from tinygrad_lm.text.batches import Windows
+from tinygrad_lm.text.jamo import INITIALS, VOWELS, romanised, to_letters
 from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, hangul_font, panels, png
 from tinygrad_lm.train.run import Run
 
 options = argparse.ArgumentParser()
@@ -75,25 +76,29 @@ for letter in "aet.T" if options.language == "en" else "ㅏㅓㄱㅂ.":
         shown = (f"{tokenizer.decode([i]) or '<end>'!r} {c:.2f}" for i, c in zip(near[:5], cosines))
         print(f"   {letter}   " + "  ".join(shown))
 
-KINDS = {"vowels": ("aeiou", RED), "consonants": ("bcdfghjklmnpqrstvwxyz", BLUE),
-         "capitals": ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", GREEN), "marks and space": (' .,?!:;-"\'', ORANGE)}
 if options.language == "en":
-    chars = [c for c in tokenizer.chars if sum(t.count(c) for t in learned) >= 20]           # rare ones have not moved
-    shown = vectors[tokenizer.encode("".join(chars))]
-    places = dict(zip(chars, plane(shown / np.linalg.norm(shown, axis=-1, keepdims=True))))
-    figure, (ax,) = panels(1, 1, size=(6.2, 4.8))
-    for name, (members, color) in KINDS.items():
-        ax.plot([], [], "o", color=color, label=name)
-        for c in set(members) & set(places):
-            ax.text(*places[c], "␣" if c == " " else c, color=color, fontsize=13, weight="bold", ha="center", va="center")
-    x, y = np.array([*places.values()]).T
-    ax.set(title="Where the letters came to lie", xticks=[], yticks=[], xlim=(x.min() * 1.1, x.max() * 1.1),
-           ylim=(y.min() * 1.1, y.max() * 1.1))
-    ax.axhline(0, color=GREY, lw=0.5)
-    ax.axvline(0, color=GREY, lw=0.5)
-    figure.legend(loc="outside lower center", ncols=4)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "embeddings.png").write_bytes(png(figure))
+    kinds = {"vowels": ("aeiou", RED), "consonants": ("bcdfghjklmnpqrstvwxyz", BLUE),
+             "capitals": ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", GREEN)}
+else:
+    kinds = {"vowels": (VOWELS, RED), "consonants": (INITIALS, BLUE)}
+kinds["marks and space"] = ' .,?!:;-"\'', ORANGE
+label = str if options.language == "en" or hangul_font() else romanised
+chars = [c for c in tokenizer.chars if sum(to_letters(t).count(c) for t in learned) >= 20]   # rare ones have not moved
+shown = vectors[tokenizer.encode("".join(chars))]
+places = dict(zip(chars, plane(shown / np.linalg.norm(shown, axis=-1, keepdims=True))))
+figure, (ax,) = panels(1, 1, size=(6.2, 4.8))
+for name, (members, color) in kinds.items():
+    ax.plot([], [], "o", color=color, label=name)
+    for c in set(members) & set(places):
+        ax.text(*places[c], "␣" if c == " " else label(c), color=color, fontsize=13, weight="bold", ha="center", va="center")
+x, y = np.array([*places.values()]).T
+ax.set(title="Where the letters came to lie", xticks=[], yticks=[], xlim=(x.min() * 1.1, x.max() * 1.1),
+       ylim=(y.min() * 1.1, y.max() * 1.1))
+ax.axhline(0, color=GREY, lw=0.5)
+ax.axvline(0, color=GREY, lw=0.5)
+figure.legend(loc="outside lower center", ncols=4)
+options.out.mkdir(parents=True, exist_ok=True)
+(options.out / "embeddings.png").write_bytes(png(figure))
 
 # %%
 print(f"\nFeedForward, 8 characters of context: perplexity {model.perplexity(held_out):.2f} a character, "
