@@ -35,6 +35,7 @@ class Optimizer:
             raise TypeError(f"parameters of one type, please, not {sorted({str(p.dtype) for p in params})}: use model.to")
         self.params = sorted(params, key=lambda p: p.ndim < 2)                   # a stable sort
         self.lr, self.weight_decay, self.step_count = lr, weight_decay, 0
+        self.grad_norm = None                                                    # of the last step, before it was clipped
         self.replicas = []                                                       # of the model: see parallel.py
         xp = array_module(params[0].data)
         self.home = self.flat = xp.concatenate([p.data.reshape(-1) for p in self.params])

@@ -10,6 +10,7 @@ from ..train.run import Stopped
 from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .data import data
+from .draw import report
 from .measure import bench, evaluate, size
 from .museum import museum
 from .pretraining import neural, pretrain
@@ -73,5 +74,5 @@ def leave(message, code):
 
 
 for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, chat_mask, instructions, ngram, neural, rank,
-                correct, tokenizer, data, size, evaluate, bench, museum):
+                correct, tokenizer, data, size, evaluate, bench, museum, report):
     commands.add_command(command)

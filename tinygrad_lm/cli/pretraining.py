@@ -61,9 +61,11 @@ def neural(text, tokenizer_path, context, n_embd, n_hidden, seed, device, **opti
 def learn(model, source, rng, *, name, out, seed, save_every, resume, **options):
     """Train the model on what was read, and say how well it predicts what was kept apart."""
     from ..train import pretrain as p
+    from ..train.samples import source_writer
     config = settings(PretrainConfig, options)
     click.echo(f"{model.n_parameters():,} parameters, {len(source.tokenizer):,} tokens in the vocabulary")
-    with stage(name, out, source.tokenizer, config, seed=seed, save_every=save_every, resume=resume) as run:
+    with stage(name, out, source.tokenizer, config, seed=seed, save_every=save_every, resume=resume,
+               samples=source_writer(source, seed=seed)) as run:
         loss = p.pretrain(model, source.data, source.held_out, config, rng=rng, run=run)
     a_byte = "" if source.bytes_a_token is None else f" = {p.bits(loss) / source.bytes_a_token:.3f} bits a byte"
     click.echo(f"held-out loss {loss:.4f} nats = {p.bits(loss):.3f} bits a {source.unit}{a_byte}")

@@ -58,13 +58,15 @@ def adapted(model, lora, rng):
 def sft_names(model_path, examples, lora, out, device, config, run):
     from ..text import names
     from ..train import road, sft as s
+    from ..train.samples import writer
     model, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
     rng, prompts = np.random.default_rng(run["seed"]), names.prompts_from(held_out)[:1000]
     model = adapted(model, lora, rng)
     before = road.obedience(road.answer(model, prompts, np.random.default_rng(run["seed"])))
     chosen = [train[i] for i in rng.permutation(len(train))[:examples]]
-    with stage("sft", out, tokenizer, config, **run) as r:
+    samples = writer(tokenizer, prompts[:5], n=names.MAX_ANSWER, end=tokenizer.end, seed=run["seed"])
+    with stage("sft", out, tokenizer, config, samples=samples, **run) as r:
         loss = s.sft(model, names.instruction_rows(chosen), names.instruction_rows(held_out), config, rng=rng, run=r)
     after = road.obedience(road.answer(model, prompts, np.random.default_rng(run["seed"])))
     click.echo(f"held-out loss {loss:.4f} nats a token; obeys {before:.1%} of prompts before, {after:.1%} after")
@@ -77,6 +79,7 @@ def sft_conversations(model_path, path, show, lora, out, device, config, run):
     from ..text.show import show_learned
     from ..text.stories import split
     from ..train import sft as s
+    from ..train.samples import asked, writer
     rng = np.random.default_rng(run["seed"])
     conversations = read_conversations(path)
     model, tokenizer, template = ready_to_chat(*load_to_train(model_path), rng=rng)
@@ -91,7 +94,8 @@ def sft_conversations(model_path, path, show, lora, out, device, config, run):
     learned, held_out = (pack(part, T) for part in split(examples))
     click.echo(f"{became}; in {len(learned.idx):,} rows to learn from, {learned.filled:.0%} full, and {len(held_out.idx):,} "
                "held out")
-    with stage("sft", out, tokenizer, config, **run) as r:
+    samples = writer(tokenizer, asked(split(examples)[1][:3]), n=100, end=tokenizer.id_of(template.end), seed=run["seed"])
+    with stage("sft", out, tokenizer, config, samples=samples, **run) as r:
         loss = s.sft(model.to(device), learned, held_out, config, rng=rng, run=r)
     click.echo(f"held-out loss {loss:.4f} nats a token of an answer; talk with it: tinygrad-lm chat {out}")
 
@@ -109,6 +113,7 @@ def reward(model_path, rankings, safety, out, seed, save_every, resume, device, 
     from ..models import RewardModel
     from ..text import names
     from ..train import reward as r, road
+    from ..train.samples import scorer as shows
     config = settings(RewardConfig, options)
     model, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
@@ -119,7 +124,7 @@ def reward(model_path, rankings, safety, out, seed, save_every, resume, device, 
     scorer = RewardModel(model, rng=rng)
     learned = {"safe": road.safe(ranked)} if safety else {"ratings": ratings, "baseline": (baseline, road.last_of(baseline))}
     with stage("safety" if safety else "reward", out, tokenizer, config, seed=seed, save_every=save_every,
-               resume=resume) as run:
+               resume=resume, samples=shows(tokenizer, checked[0])) as run:
         r.train_reward(scorer, ranked, road.last_of(ranked), config, rng=rng, run=run, **learned)
     click.echo((how_safe if safety else how_preferred)(scorer, checked))
 
@@ -155,19 +160,18 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
     from copy import deepcopy
 
     from ..text import names
-    from ..train import ppo as p, ppo_report, road
+    from ..train import ppo as p, road
+    from ..train.samples import writer
     config = settings(PPOConfig, options)
     tuned, tokenizer = load_names_model(model_path, device)
     train, held_out = names.split_names(names.load_names())
     judged = names.prompts_from(held_out)[:1000]
     score = score_of(reward_path, safety_path, device, tuned, judged, seed)
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
-    with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume) as run:
-        try:
-            p.ppo(policy, p.value_for(policy, config), tuned, score, names.prompts_from(train), config, rng=rng, run=run,
-                  end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
-        finally:                                                # also of a run that has stopped itself
-            ppo_report.write_page(run.history, config, out)
+    samples = writer(tokenizer, judged[:5], n=config.max_new_tokens, end=tokenizer.end, seed=seed)
+    with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume, samples=samples) as run:
+        p.ppo(policy, p.value_for(policy, config), tuned, score, names.prompts_from(train), config, rng=rng, run=run,
+              end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
     before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))
     click.echo(f"true reward {road.true_scores(before).mean():.2f} -> {road.true_scores(after).mean():.2f}; wins "
                f"{road.win_rate(after, before):.1%} against the fine-tuned model; obeys {road.obedience(after):.1%}; "
@@ -188,12 +192,18 @@ def score_of(reward_path, safety_path, device, tuned, prompts, seed):
 
 
 @contextmanager
-def stage(name, out, tokenizer, config, *, seed, save_every, resume):
-    """A Run with a progress bar; afterwards, where the result is and what it took."""
+def stage(name, out, tokenizer, config, *, seed, save_every, resume, samples=None):
+    """A Run with a progress bar; afterwards, also where it was broken off, its page, and where the result is."""
     from ..train.run import Run
-    yield Run(out, stage=name, tokenizer=tokenizer, meta={"seed": seed, name: asdict(config)}, resume=resume,
-              save_every=save_every, show=True)
-    click.echo(f"saved in {out}")
+    from ..train.run_page import write_page
+    run = Run(out, stage=name, tokenizer=tokenizer, meta={"seed": seed, name: asdict(config)}, resume=resume,
+              save_every=save_every, show=True, samples=samples)
+    try:
+        yield run
+    finally:
+        if run.first and run.saved:
+            write_page(out)
+    click.echo(f"saved in {out}, and its curves in {Path(out) / 'report.html'}")
 
 
 def load_to_train(path, kind="gpt"):

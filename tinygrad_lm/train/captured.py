@@ -55,6 +55,7 @@ class CapturedStep:
     def judge(self, loss, norm):
         """What train_step says of a loss and a norm that are not finite, where nothing has moved."""
         check_loss(loss, self.opt)
+        self.opt.grad_norm = norm
         if self.opt.scaler:
             self.opt.scaler.update(isfinite(norm))
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import CheckpointError
-from . import report
+from . import curves, report
 from .demo import SHOWN
 
 COLUMNS = ("method", "win rate", "true reward", "learned reward", "KL", "obeys")
@@ -24,7 +24,7 @@ def write_report(results, folder):
     """Print the samples and the table; write figures (PNG), results.json and report.html into the folder."""
     folder = Path(folder)
     print_tables(results)
-    figures = {"training": report.training_figure(results.histories), "ppo": report.ppo_figure(results.histories["ppo"]),
+    figures = {"training": report.training_figure(results.histories), "ppo": curves.ppo_figure(results.histories["ppo"]),
                "overoptimisation": report.overoptimisation_figure(results.rows, results.histories)}
     images = {name: report.png(figure) for name, figure in figures.items()}
     summary = {"seed": results.seed, "figures": results.figures, "methods": results.rows, "samples": results.samples,

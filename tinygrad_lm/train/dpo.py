@@ -49,4 +49,4 @@ def dpo(policy, reference, better, worse, config, *, rng, run):
         loss = dpo_loss(both[:len(rows)], both[len(rows):], *references, config.beta)
         descend(loss, opt, config.max_norm)
         if (step + 1) % 10 == 0 or step + 1 == total:
-            run.log(step + 1, loss=loss.item(), lr=opt.lr)
+            run.log(step + 1, loss=loss.item(), lr=opt.lr, grad_norm=opt.grad_norm)

@@ -139,7 +139,7 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
                 loss = loss + c.value_coef * value_loss(value(h), here(old_values), here(returns), here(m), c.value_clip)
             opt.zero_grad()
             descend(loss, opt, c.max_norm)
-            return update_stats(new.numpy() - old[rows], m[rows], c.clip)
+            return update_stats(new.numpy() - old[rows], m[rows], c.clip) | {"grad_norm": opt.grad_norm}
 
         def learn_value(rows):
             v = value.values(tokens[rows][:, :-1])

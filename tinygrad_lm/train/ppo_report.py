@@ -1,11 +1,4 @@
-"""PPO's run for a person to read: one page with its curves, what each says, and its settings."""
-import json
-from dataclasses import asdict
-from html import escape
-from pathlib import Path
-
-from ..checkpoint import CheckpointError, replace
-from . import report
+"""What each number says that PPO logs."""
 
 MEANINGS = (
     ("reward", "mean score of the answers, which PPO climbs; one that does not end gets the penalty instead"),
@@ -21,20 +14,5 @@ MEANINGS = (
     ("ratio_max", "largest one: 1000 is a bug or a learning rate too high"),
     ("explained_variance", "1 is a value model that foresees returns, 0 one that knows their mean, below 0 a harmful one"),
     ("lr", "learning rate"),
+    ("grad_norm", "length of the policy's gradient before it is clipped, the mean over an iteration's updates"),
 )
-
-
-def write_page(history, config, folder):
-    """report.html in the run's folder, from what PPO logged; nothing where nothing was."""
-    if not history:
-        return
-    first, last = history[0], history[-1]
-    rows = [(key, f"{first[key]:.4g}", f"{last[key]:.4g}", meaning) for key, meaning in MEANINGS if key in last]
-    page = report.page("PPO", f"{len(history)} iterations of {config.batch_size} answers.", [
-        ("Iteration by iteration", report.image(report.png(report.ppo_figure(history)), "PPO's curves")),
-        ("What is logged", report.table(("number", "first iteration", "last", "what it says"), rows, words=True)),
-        ("Settings", f"<pre>{escape(json.dumps(asdict(config), indent=1))}</pre>")])
-    try:
-        replace(Path(folder) / "report.html", page.encode())
-    except OSError as error:
-        raise CheckpointError(f"cannot write the report into {folder}: {error.strerror}") from None

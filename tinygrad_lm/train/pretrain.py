@@ -27,11 +27,12 @@ def pretrain(model, data, held_out, config, *, rng, run):
     learn = captured_step(model, opt, max_norm=config.max_norm)                          # on the CPU: train_step
     for step in run.steps(config.steps, model=model, opt=opt, rng=rng):
         opt.lr = warmup_cosine(step, lr=config.lr, warmup=config.warmup, total=config.steps)
-        loss = learn(*data.sample(rng, config.batch_size))
+        batch = data.sample(rng, config.batch_size)
+        numbers = {"loss": learn(*batch), "lr": opt.lr, "grad_norm": opt.grad_norm, "tokens": batch[0].size}
         if (step + 1) % config.eval_every == 0 or step + 1 == config.steps:
-            run.log(step + 1, loss=loss, held_out=evaluate(model, held_out), lr=opt.lr)
+            run.log(step + 1, **numbers, held_out=evaluate(model, held_out))
         elif (step + 1) % 10 == 0:
-            run.log(step + 1, loss=loss, lr=opt.lr)
+            run.log(step + 1, **numbers)
     return run.history[-1]["held_out"] if run.history else evaluate(model, held_out)     # the last step measured it
 
 

@@ -42,4 +42,5 @@ def rejection_sampling(policy, score, prompts, config, *, rng, run, end, pad=0, 
         parts = [rows for _ in range(c.epochs)
                  for rows in np.array_split(rng.permutation(len(idx)), -(-len(idx) // c.batch_size))]
         losses = [train_step(policy, opt, idx[rows], targets[rows], max_norm=c.max_norm) for rows in parts]
-        run.log(it + 1, loss=np.mean(losses), reward=score(tokens, last_token(mask)).mean(), lr=opt.lr)
+        run.log(it + 1, loss=np.mean(losses), reward=score(tokens, last_token(mask)).mean(), lr=opt.lr,
+                grad_norm=opt.grad_norm)

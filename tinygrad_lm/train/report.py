@@ -70,29 +70,6 @@ def training_figure(histories):
     return figure
 
 
-def ppo_figure(history):
-    """What PPO logs an iteration, with the true reward that it never sees beside the learned one that it climbs."""
-    figure, axes = panels(2, 4)
-    line(axes[0], history, "reward", "learned (seen)", color=BLUE)
-    line(axes[0], history, "true_reward", "true (hidden)", color=ORANGE)
-    axes[0].set(title="Reward")
-    axes[0].legend()
-    for ax, (key, title) in zip(axes[1:], [
-            ("kl", "KL to the fine-tuned model (nats an answer)"), ("entropy", "Surprise of its own tokens (nats)"),
-            ("clip_fraction", "Share of ratios that are clipped"), ("approx_kl", "How far an update leaves its batch (nats)"),
-            ("explained_variance", "Value model: explained variance"), ("obey", "Share of answers that obey")]):
-        if any(key in h for h in history):
-            line(ax, history, key, color=BLUE)
-        ax.set(title=title)
-    line(axes[7], history, "ratio_max", "largest", color=BLUE)
-    line(axes[7], history, "ratio_min", "smallest", color=ORANGE)
-    axes[7].set(title="Ratios π / π_old at the extremes", yscale="log")
-    axes[7].legend()
-    for ax in axes:
-        ax.set_xlabel("iteration")
-    return figure
-
-
 def overoptimisation_figure(rows, histories):
     """True and learned reward against the distance from the fine-tuned model (Gao et al. 2023 [OVEROPT], fig. 1): the
     paths of PPO with and without its KL penalty, and where the other methods end."""
@@ -136,12 +113,12 @@ pre { background: #f5f7fa; padding: 1rem; overflow-x: auto; font-size: .85rem }
 """
 
 
-def page(title, lead, sections):
-    """One self-contained HTML page: sections are (heading, HTML) pairs."""
+def page(title, lead, sections, *, style="", before=""):
+    """One self-contained HTML page: sections are (heading, HTML) pairs; `before` them may stand HTML, which `style` sets."""
     body = "\n".join(f"<h2>{escape(heading)}</h2>\n{html}" for heading, html in sections)
     return (f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
-            f"content='width=device-width, initial-scale=1'><title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-            f"<body><h1>{escape(title)}</h1>\n<p class=lead>{escape(lead)}</p>\n{body}\n</body></html>\n")
+            f"content='width=device-width, initial-scale=1'><title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
+            f"<body><h1>{escape(title)}</h1>\n<p class=lead>{escape(lead)}</p>\n{before}{body}\n</body></html>\n")
 
 
 def image(data, alt):

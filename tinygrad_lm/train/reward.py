@@ -99,7 +99,7 @@ def train_reward(model, tokens, last, config, *, rng, run, baseline=None, rating
             model.normalise(score_answers(model, *baseline))             # before the last checkpoint is written
         if (step + 1) % 10 == 0 or step + 1 == total:
             r = rewards.numpy()
-            run.log(step + 1, loss=loss.item(), lr=opt.lr,
+            run.log(step + 1, loss=loss.item(), lr=opt.lr, grad_norm=opt.grad_norm, tokens=len(rows) * K * T,
                     accuracy=pair_accuracy(r) if safe is None else ((r > 0) == safe[rows]).mean())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from .. import mpi
 from ..checkpoint import CheckpointError, load, one_line, pack, save, unpack
 from ..models.saved import checkpoint_in, describe
+from .notes import Notes
 
 
 class Stopped(Exception):
@@ -20,9 +21,13 @@ class Run:
     folder has a checkpoint, the named objects are put back as they were and the loop starts behind it; else at 0.
     Every `save_every` steps, and at the end, they are saved. `meta` is saved along (the stage's settings, say), and a
     checkpoint made under other settings is refused. Of several ranks (mpi.py) only the first writes, reads and draws.
+
+    `samples(model)` -> [[prompt, text]] shows what the model does: it is asked a few times on the way, and draws from a
+    generator of its own. What it wrote, times and memory are noted beside the checkpoint (notes.py).
     """
 
-    def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False):
+    def __init__(self, folder=None, *, stage="train", tokenizer=None, meta=None, resume=False, save_every=100, show=False,
+                 samples=None):
         if folder is not None and tokenizer is None:
             raise ValueError("a run that keeps a checkpoint needs the tokenizer: without it nobody can read the model's ids")
         self.first = mpi.place()[0] == 0
@@ -30,22 +35,29 @@ class Run:
         self.stage, self.tokenizer = stage, tokenizer
         self.meta = json.loads(json.dumps({"stage": stage} | (meta or {})))      # as it will be read back
         self.resume, self.save_every, self.show = resume, save_every, show and self.first
+        self.saved = False                          # is there a checkpoint of this run?
         self.history = []                           # one dict of numbers for each logged step
+        self.notes = Notes(self.path.parent if self.path else None, samples if self.path and self.first else None)
 
     def steps(self, total, *, model, **others):
         objects = {"model": model} | others
         start = self._restore(objects, total) if self.resume and self.path else 0
         self._objects, self._total = objects, total
         with _bar(self.stage, total, start, self.show) as self._advance:
+            self.notes.begin(start, total)
             for step in range(start, total):
+                self.notes.look(step, model)
                 yield step
                 self._advance(step + 1, self.history[-1] if self.history else {})
+                if step + 1 == total:
+                    self.notes.look(total, model)
                 if self.path and self.first and ((step + 1) % self.save_every == 0 or step + 1 == total):
                     self._save(objects, step + 1, total)
 
     def log(self, step, **numbers):
         """Remember these numbers for this step; the bar shows the latest."""
         self.history.append({"step": step} | {k: float(v) for k, v in numbers.items()})
+        self.notes.tick(step)
 
     def stop(self, step, why):
         """Save the objects as the stage has left them and raise Stopped: they are the last good ones of a run gone wrong."""
@@ -58,6 +70,8 @@ class Run:
         meta = self.meta | describe(objects["model"], self.tokenizer) | {
             "step": step, "total": total, "history": self.history, "generators": generators} | more
         save(self.path, tensors, meta)
+        self.saved = True
+        self.notes.save()
 
     def _restore(self, objects, total):
         saved = mpi.of_rank_0(load(self.path) if self.first and self.path.exists() else None)
@@ -76,7 +90,7 @@ class Run:
             unpack(objects, tensors, meta["generators"])
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{self.path} does not fit this run: {one_line(error)}") from None
-        self.history = meta["history"]
+        self.history, self.saved = meta["history"], True
         return meta["step"]
 
     def _compare(self, meta, model):

@@ -39,13 +39,14 @@ def descend(loss, opt, max_norm):
 
 
 def update(opt, max_norm, *, workers=1):
-    """Clip, and step; returns the gradient's norm. Where the gradients of a scaled loss overflowed float16, nothing moves
+    """Clip, and step; returns the gradient's norm, and leaves it in `opt.grad_norm`. Where the gradients of a scaled loss overflowed float16, nothing moves
     and the norm is infinite."""
     if not opt.unscale():
+        opt.grad_norm = inf
         return inf
-    norm = opt.clip_grad_norm_(max_norm, workers=workers)
+    opt.grad_norm = opt.clip_grad_norm_(max_norm, workers=workers)
     opt.step(workers=workers)
-    return norm
+    return opt.grad_norm
 
 
 def quiet_overflow(opt):
