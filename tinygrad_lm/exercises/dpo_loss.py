@@ -39,32 +39,25 @@ def dpo_loss(better, worse, ref_better, ref_worse, beta):
 ANSWER = dpo_loss
 
 BETA = st.sampled_from((0.5, 2.0))
-LOG = st.integers(-4, 0).map(float)
-pairs = lambda n, **size: st.tuples(*(st.integers(1, most) for most in (size.get("N", 2), size.get("T", 2)))).flatmap(
-    lambda shape: st.tuples(*(numbers(shape, LOG) for _ in range(n))))
+SHAPE = st.shared(st.tuples(st.integers(1, 2), st.integers(1, 3)), key="shape")
+LOG = numbers(SHAPE, st.integers(-4, 0).map(float))
+FOUR = dict(better=LOG, worse=LOG, ref_better=LOG, ref_worse=LOG, beta=BETA)
 
 
-def rewards(model, reference, beta):
-    """r of each answer: (N, T) -> (N,)"""
-    return beta * (model.sum(-1) - reference.sum(-1))
+def surprise(better, worse, ref_better, ref_worse, beta):
+    """The loss as it is written, of rewards that belong to whole answers."""
+    r = lambda model, reference: beta * (model.sum(-1) - reference.sum(-1))
+    return -np.log(1 / (1 + np.exp(r(worse, ref_worse) - r(better, ref_better)))).mean()
 
 
-@holds("A policy that is the reference throws a coin, which costs log 2", references=pairs(2), beta=BETA)
-def a_coin(answer, references, beta):
-    return answer(*references, *references, beta), np.log(2)
+@holds("A policy that is the reference throws a coin, which costs log 2", better=LOG, worse=LOG, beta=BETA)
+def a_coin(answer, better, worse, beta):
+    return answer(better, worse, better, worse, beta), np.log(2)
 
 
-@holds("Of answers of one token it is the mean of −log σ(r⁺ − r⁻)", logs=pairs(4, T=1), beta=BETA)
-def mean_of_surprises(answer, logs, beta):
-    better, worse, ref_better, ref_worse = logs
-    d = rewards(better, ref_better, beta) - rewards(worse, ref_worse, beta)
-    return answer(*logs, beta), -np.log(1 / (1 + np.exp(-d))).mean()
-
-
-@holds("An answer counts as a whole: its tokens are summed first", logs=pairs(4, N=1, T=3), beta=BETA)
-def whole_answers(answer, logs, beta):
-    d = rewards(logs[0], logs[2], beta) - rewards(logs[1], logs[3], beta)
-    return answer(*logs, beta), -np.log(1 / (1 + np.exp(-d))).mean()
+@holds("It is the mean of −log σ(r⁺ − r⁻) over the pairs, each of two whole answers", **FOUR)
+def mean_of_surprises(answer, **inputs):
+    return answer(**inputs), surprise(**inputs)
 
 
 @holds("A pair that π finds much worse than π_ref does costs much, not infinity", tokens=st.sampled_from((1000, 2000)))
@@ -73,7 +66,7 @@ def large_differences(answer, tokens):
     return answer(zeros - 1, zeros, zeros, zeros, 1.0), float(tokens)
 
 
-PROPERTIES = (a_coin, mean_of_surprises, whole_answers, large_differences)
+PROPERTIES = (a_coin, mean_of_surprises, large_differences)
 
 
 @mistake("the reference is ignored: nothing holds the policy near it, then", caught_by=a_coin)
@@ -91,21 +84,20 @@ def beta_outside(better, worse, ref_better, ref_worse, beta):
     return beta * dpo_loss(better, worse, ref_better, ref_worse, 1.0)
 
 
-@mistake("the mean of an answer's tokens is taken, not their sum", caught_by=whole_answers)
+@mistake("the mean of an answer's tokens is taken, not their sum", caught_by=mean_of_surprises)
 def mean_of_tokens(better, worse, ref_better, ref_worse, beta):
     return dpo_loss(better, worse, ref_better, ref_worse, beta / better.shape[-1])
 
 
-@mistake("−log σ is taken of each pair of tokens: sum over an answer's tokens first", caught_by=whole_answers)
+@mistake("−log σ is taken of each pair of tokens: sum over an answer's tokens first", caught_by=mean_of_surprises)
 def token_by_token(better, worse, ref_better, ref_worse, beta):
     return np.logaddexp(0, -beta * (better - ref_better - (worse - ref_worse))).mean()
 
 
 @mistake("exp overflows where the difference is large", caught_by=large_differences)
 def overflowing(better, worse, ref_better, ref_worse, beta):
-    d = rewards(better, ref_better, beta) - rewards(worse, ref_worse, beta)
     with np.errstate(over="ignore", divide="ignore"):
-        return -np.log(1 / (1 + np.exp(-d))).mean()
+        return surprise(better, worse, ref_better, ref_worse, beta)
 
 
 MISTAKES = (without_reference, exchanged, beta_outside, mean_of_tokens, token_by_token, overflowing)

@@ -12,7 +12,7 @@ def numbers(shape, elements=ROUND):
 
 
 @st.composite
-def of_one_shape(draw, n, *, least=0, most=2, size=3, elements=ROUND):
-    """A tuple of n arrays of the same shape, of `least` to `most` axes of 1 to `size` elements."""
-    shape = tuple(draw(st.lists(st.integers(1, size), min_size=least, max_size=most)))
+def of_one_shape(draw, n, *, most=2, size=3, elements=ROUND):
+    """A tuple of n arrays of the same shape, of at most `most` axes of 1 to `size` elements."""
+    shape = tuple(draw(st.lists(st.integers(1, size), max_size=most)))
     return tuple(draw(numbers(shape, elements)) for _ in range(n))

@@ -45,17 +45,20 @@ def gae(rewards, values, m, gamma, lam):
 ANSWER = gae
 
 
+SHAPE = st.shared(st.tuples(st.integers(1, 2), st.integers(1, 4)), key="shape")
+
+
 @st.composite
-def answers(draw):
-    """(rewards, values, m); where m is 0 rewards and values are any numbers."""
-    B, T = draw(st.integers(1, 2)), draw(st.integers(1, 4))
-    m = np.zeros((B, T))
+def masks(draw):
+    """In each row one piece of ones; what the text has elsewhere is any number."""
+    m = np.zeros(draw(SHAPE))
     for row in m:
-        start = draw(st.integers(0, T - 1))
-        row[start:draw(st.integers(start + 1, T))] = 1
-    return draw(numbers((B, T))), draw(numbers((B, T))), m
+        first, last = sorted(draw(st.tuples(*2 * [st.integers(0, len(row) - 1)])))
+        row[first:last + 1] = 1
+    return m
 
 
+TEXT = dict(rewards=numbers(SHAPE), values=numbers(SHAPE), m=masks())
 FACTOR = st.sampled_from((0.5, 1.0))
 
 
@@ -71,21 +74,20 @@ def by_definition(rewards, values, m, gamma, lam):
     return m * sum((gamma * lam) ** k * later(surprises, k) for k in range(m.shape[1]))
 
 
-@holds("With λ = 0 an advantage is the surprise of its own step", text=answers(), gamma=FACTOR)
-def one_step(answer, text, gamma):
-    return answer(*text, gamma, 0.0), by_definition(*text, gamma, 0.0)
+@holds("With λ = 0 an advantage is the surprise of its own step", **TEXT, gamma=FACTOR, lam=st.just(0.0))
+def one_step(answer, **inputs):
+    return answer(**inputs), by_definition(**inputs)
 
 
-@holds("With γ = λ = 1 it is the rewards to come less the value", text=answers())
-def all_that_comes(answer, text):
-    rewards, values, m = text
+@holds("With γ = λ = 1 it is the rewards to come less the value", **TEXT, gamma=st.just(1.0), lam=st.just(1.0))
+def all_that_comes(answer, rewards, values, m, gamma, lam):
     to_come = (rewards * m)[:, ::-1].cumsum(-1)[:, ::-1]
-    return answer(*text, 1.0, 1.0), (to_come - values) * m
+    return answer(rewards, values, m, gamma, lam), (to_come - values) * m
 
 
-@holds("In between, every later surprise counts γλ times the one before it", text=answers(), gamma=FACTOR)
-def discounted(answer, text, gamma):
-    return answer(*text, gamma, 0.5), by_definition(*text, gamma, 0.5)
+@holds("In between, every later surprise counts γλ times the one before it", **TEXT, gamma=FACTOR, lam=st.just(0.5))
+def discounted(answer, **inputs):
+    return answer(**inputs), by_definition(**inputs)
 
 
 PROPERTIES = (one_step, all_that_comes, discounted)

@@ -32,37 +32,31 @@ def merged(W, A, B, alpha):
 ANSWER = merged
 
 
-@st.composite
-def layers(draw, *, square=False):
-    """(W, A, B, alpha) of one small layer."""
-    rank, n_in, n_out = (draw(st.integers(1, most)) for most in (2, 3, 3))
-    if square:
-        n_out = n_in
-    W, A, B = (draw(numbers(shape)) for shape in ((n_out, n_in), (rank, n_in), (n_out, rank)))
-    return W, A, B, draw(st.sampled_from((1, 2, 4)))
+OUT, IN, RANK = (st.shared(st.integers(1, most), key=key) for key, most in (("out", 3), ("in", 3), ("rank", 2)))
+LAYER = dict(W=numbers(st.tuples(OUT, IN)), A=numbers(st.tuples(RANK, IN)), B=numbers(st.tuples(OUT, RANK)),
+             alpha=st.sampled_from((2, 1, 4)))
+SQUARE = LAYER | dict(W=numbers(st.tuples(IN, IN)), B=numbers(st.tuples(IN, RANK)))
+FRESH = SQUARE | dict(B=st.tuples(IN, RANK).map(np.zeros))
 
 
-@holds("A new adapter, whose B is 0, changes nothing", layer=layers(square=True))
-def starts_at_nothing(answer, layer):
-    W, A, B, alpha = layer
-    return answer(W, A, 0 * B, alpha), W
+@holds("A new adapter, whose B is 0, changes nothing", **FRESH)
+def starts_at_nothing(answer, W, A, B, alpha):
+    return answer(W, A, B, alpha), W
 
 
-@holds("The merged layer gives what the layer and its adapter give", layer=layers(square=True))
-def the_same_outputs(answer, layer):
-    W, A, B, alpha = layer
+@holds("The merged layer gives what the layer and its adapter give", **SQUARE)
+def the_same_outputs(answer, W, A, B, alpha):
     x = np.eye(W.shape[1])
-    return np.asarray(answer(W, A, B, alpha)).T, x @ W.T + alpha / len(A) * (x @ A.T) @ B.T
+    return np.transpose(answer(W, A, B, alpha)), x @ W.T + alpha / len(A) * (x @ A.T) @ B.T
 
 
-@holds("Twice the rank with the same α, the new half of it zeros, is worth half", layer=layers())
-def divided_by_the_rank(answer, layer):
-    W, A, B, alpha = layer
-    wide = np.concatenate([A, 0 * A]), np.concatenate([B, 0 * B], axis=1)
-    return answer(W, *wide, alpha), W + alpha / (2 * len(A)) * (B @ A)
+@holds("So it does where `in` and `out` differ", **LAYER)
+def of_any_shape(answer, W, A, B, alpha):
+    x = np.eye(W.shape[1])
+    return np.transpose(answer(W, A, B, alpha)), x @ W.T + alpha / len(A) * (x @ A.T) @ B.T
 
 
-PROPERTIES = (starts_at_nothing, the_same_outputs, divided_by_the_rank)
+PROPERTIES = (starts_at_nothing, the_same_outputs, of_any_shape)
 
 
 @mistake("the frozen weight is missing: the adapter is only what is added to it", caught_by=starts_at_nothing)
@@ -85,10 +79,15 @@ def upside_down(W, A, B, alpha):
     return W + len(A) / alpha * (B @ A)
 
 
+@mistake("α is divided by the number of outputs, not by the rank r", caught_by=the_same_outputs)
+def by_the_outputs(W, A, B, alpha):
+    return W + alpha / len(B) * (B @ A)
+
+
 @mistake("the product is transposed, which only a square weight can be added to: it is B A, of shape (out, in)",
          caught_by=the_same_outputs)
 def transposed(W, A, B, alpha):
     return W + alpha / len(A) * (A.T @ B.T)
 
 
-MISTAKES = (adapter_alone, unscaled, not_divided, upside_down, transposed)
+MISTAKES = (adapter_alone, unscaled, not_divided, upside_down, by_the_outputs, transposed)

@@ -2,7 +2,7 @@
 
 A policy π_old has written answers, and each of their tokens has an advantage A: was it better than expected (A > 0) or worse
 (A < 0)? The policy π that learns from them should make the better ones more probable, but stay near π_old, for it is π_old's
-tokens that were judged. With ρ = π / π_old, the ratio of a token's probabilities, PPO [PPO, eq. 7] maximises
+tokens that were judged. With ρ = π / π_old, the ratio of a token's probabilities, PPO maximises ([PPO] eq. 7)
 
     the smaller of  ρ A  and  clip(ρ, 1 − ε, 1 + ε) A
 
@@ -39,40 +39,39 @@ ANSWER = policy_loss
 LOG = st.integers(-3, 0).map(float)
 SIGN, RATIO = st.sampled_from((1.0, -1.0)), st.sampled_from((2.0, 4.0))
 one = lambda number: np.array([[number]])
-ALL = np.ones((1, 1))
+SHAPE = st.shared(st.tuples(st.integers(1, 2), st.integers(2, 3)), key="shape")
 
 
 @st.composite
-def batches(draw, *, padded=False):
-    """(new, old, advantages, m): rows of one or two answers; in `padded` ones some tokens are masked, and not all."""
-    shape = draw(st.integers(1, 2)), draw(st.integers(1 + padded, 3))
-    m = np.ones(shape)
-    if padded:
-        m[:, -1] = draw(numbers(shape[0], st.sampled_from((0.0, 1.0))))
-    return draw(numbers(shape, LOG)), draw(numbers(shape, LOG)), draw(numbers(shape)), m
+def masks(draw):
+    """Of one or two answers the first may be a token shorter."""
+    m = np.ones(draw(SHAPE))
+    m[0, -1] = draw(st.sampled_from((0.0, 1.0)))
+    return m
 
 
-@holds("The policy that wrote the answers has minus the mean advantage as its loss", batch=batches())
-def no_step_yet(answer, batch):
-    new, old, advantages, m = batch
-    return answer(old, old, advantages, m, 0.25), -advantages.mean()
+@holds("The policy that wrote the answers has minus the mean advantage as its loss", old=numbers(SHAPE, LOG),
+       advantages=numbers(SHAPE))
+def no_step_yet(answer, old, advantages):
+    return answer(old, old, advantages, np.ones_like(old), 0.25), -advantages.mean()
 
 
 @holds("Whoever goes the right way gains A for each unit of ρ, up to 1 ± ε and no further", A=SIGN, ratio=RATIO)
 def enough_is_enough(answer, A, ratio):
     new = one(A * np.log(ratio))                                       # more probable if A > 0, less if A < 0
-    return answer(new, one(0.0), one(A), ALL, 0.25), -(1 + A * 0.25) * A
+    return answer(new, one(0.0), one(A), one(1.0), 0.25), -(1 + A * 0.25) * A
 
 
 @holds("Whoever has gone the wrong way is still pulled back", A=SIGN, ratio=RATIO)
 def pulled_back(answer, A, ratio):
-    return answer(one(-A * np.log(ratio)), one(0.0), one(A), ALL, 0.25), -ratio ** -A * A
+    return answer(one(-A * np.log(ratio)), one(0.0), one(A), one(1.0), 0.25), -ratio ** -A * A
 
 
-@holds("It is the mean over the tokens of answers, of what each costs alone", batch=batches(padded=True))
-def mean_over_answers(answer, batch):
-    alone = [answer(*map(one, numbers), ALL, 0.25) for *numbers, counts in zip(*map(np.ravel, batch)) if counts]
-    return answer(*batch, 0.25), np.mean(alone)
+@holds("It is the mean over the tokens of answers, of what each costs alone", new=numbers(SHAPE, LOG),
+       old=numbers(SHAPE, LOG), advantages=numbers(SHAPE), m=masks(), clip=st.just(0.25))
+def mean_over_answers(answer, new, old, advantages, m, clip):
+    tokens = zip(*map(np.ravel, (new, old, advantages, m)))
+    return answer(new, old, advantages, m, clip), np.mean([answer(*map(one, token), clip) for token in tokens if token[-1]])
 
 
 PROPERTIES = (no_step_yet, enough_is_enough, pulled_back, mean_over_answers)

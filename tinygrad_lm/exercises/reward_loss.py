@@ -16,7 +16,7 @@ compute it that stays finite.
 import numpy as np
 from hypothesis import strategies as st
 
-from .draws import of_one_shape
+from .draws import numbers
 from .parts import holds, mistake
 
 HINTS = (
@@ -38,30 +38,29 @@ def reward_loss(chosen, rejected, margin=0.0):
 ANSWER = reward_loss
 
 sigmoid = lambda d: 1 / (1 + np.exp(-d))
-PAIRS = of_one_shape(2, least=1, most=1)
+REWARDS = numbers(st.shared(st.integers(1, 3), key="pairs"))
 
 
-@holds("Two equal rewards are a coin's throw, which costs log 2", rewards=of_one_shape(1, least=1, most=1))
-def a_coin(answer, rewards):
-    return answer(rewards[0], rewards[0]), np.log(2)
+@holds("Two equal rewards are a coin's throw, which costs log 2", chosen=REWARDS)
+def a_coin(answer, chosen):
+    return answer(chosen, chosen), np.log(2)
 
 
-@holds("It is the mean of −log p over the pairs", pairs=PAIRS)
-def mean_of_surprises(answer, pairs):
-    chosen, rejected = pairs
+@holds("It is the mean of −log p over the pairs", chosen=REWARDS, rejected=REWARDS)
+def mean_of_surprises(answer, chosen, rejected):
     return answer(chosen, rejected), -np.log(sigmoid(chosen - rejected)).mean()
 
 
-@holds("A margin is the same as so much less for the chosen answer", pairs=PAIRS, margin=st.sampled_from((0.5, 1.0, 2.0)))
-def margin_is_asked_for(answer, pairs, margin):
-    chosen, rejected = pairs
+@holds("A margin is the same as so much less for the chosen answer", chosen=REWARDS, rejected=REWARDS,
+       margin=st.sampled_from((0.5, 1.0, 2.0)))
+def margin_is_asked_for(answer, chosen, rejected, margin):
     return answer(chosen, rejected, margin), -np.log(sigmoid(chosen - margin - rejected)).mean()
 
 
 @holds("Large differences cost 0 where they are right and their size where they are wrong",
-       difference=st.sampled_from((-1000.0, 1000.0)))
-def large_differences(answer, difference):
-    return answer(np.array([difference]), np.array([0.0])), max(0.0, -difference)
+       chosen=st.sampled_from((-1000.0, 1000.0)).map(lambda r: np.array([r])), rejected=st.just(np.array([0.0])))
+def large_differences(answer, chosen, rejected):
+    return answer(chosen, rejected), max(0.0, -chosen[0])
 
 
 PROPERTIES = (a_coin, mean_of_surprises, margin_is_asked_for, large_differences)
