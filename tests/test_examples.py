@@ -38,6 +38,8 @@ def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
                                             ("05_scalar_autograd.py", "scalar-autograd"),
                                             ("06_gradient_checking.py", "gradient-checking"),
                                             ("07_attention_by_hand.py", "attention-by-hand"),
+                                            ("08_tiny_gpt.py", "tiny-gpt"), ("17_reward_model.py", "reward-model"),
+                                            ("09_tiny_gpt_korean.py", "tiny-gpt-korean"), ("18_ppo.py", "ppo"),
                                             ("15_self_instruct.py", "self-instruct"), ("16_lora.py", "lora"),
                                             ("19_optimum.py", "optimum"), ("20_rivals.py", "rivals"),
                                             ("21_ablations.py", "ablations"), ("22_two_rewards.py", "two-rewards"),
