@@ -257,6 +257,7 @@ def wrong(tmp_path, pretrained):
         (["tokenizer", "train", __file__, "--vocab-size", 10, "--out", tmp_path / "t.json"], "must be 257 at least"),
         (["tokenizer", "train", __file__, "--out", below_a_file], "cannot write"),
         (["tokenizer", "show", "text", "--tokenizer", latin], "latin.txt is not a tokenizer: byte 3"),
+        (["tokenizer", "show", "text", "--tokenizer", tmp_path / "no.json"], "no.json: `tinygrad-lm tokenizer train FILE"),
         (["pretrain", *SMALL, "--out", pretrained, "--resume", "--lr", 1.0], "was made with"),
     ]
 

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from tinygrad_lm.text import names, person
 from tinygrad_lm.text.batches import IGNORE, Rows, Windows, answer_mask, last_token, next_tokens, pad_right
 from tinygrad_lm.text.char import SPECIAL, CharTokenizer
+from tinygrad_lm.text.stories import stories
 
 PAD, END = 0, 1
 alphabets = st.text(min_size=1, max_size=12)
@@ -41,6 +42,8 @@ def test_a_special_token_written_out_is_plain_text():
 def test_an_unknown_character():
     with pytest.raises(ValueError, match="the character 'x' at position 2 is not among the tokenizer's 3: 'abc'"):
         CharTokenizer("abc").encode("abxy")
+    with pytest.raises(ValueError, match="the character 'x' at position 0 is not among the tokenizer's 579: '.{100,110}…'$"):
+        CharTokenizer.from_text(stories("ko")).encode("x")
     with pytest.raises(ValueError, match="empty"):
         CharTokenizer.from_text("")
 

@@ -42,4 +42,6 @@ def tokenizer_show(text, path, special):
     """The pieces of a text in colours, their ids, and how many bytes each has."""
     from ..text.show import show
     from ..text.tokenizer_json import load
+    if not path.exists():
+        raise ValueError(f"there is no {path}: `tinygrad-lm tokenizer train FILE --out {path}` writes one")
     show(load(path), text, special=special)

@@ -44,8 +44,9 @@ class CharTokenizer:
             return np.array([self._ids[c] for c in text], np.int64)
         except KeyError:
             at = next(i for i, c in enumerate(text) if c not in self._ids)
+            known = self.chars if len(self.chars) <= 100 else self.chars[:100] + "…"          # of Hangul there are hundreds
             raise ValueError(f"the character {text[at]!r} at position {at} is not among the tokenizer's "
-                             f"{len(self.chars)}: {self.chars!r}") from None
+                             f"{len(self.chars)}: {known!r}") from None
 
     def decode(self, ids):
         """The text of the ids; special tokens are left out."""

@@ -48,7 +48,8 @@ def print_tables(results):
     from rich.console import Console
     from rich.table import Table
     console = Console(width=100)
-    answers = Table("prompt", *results.samples, title="the same prompts after every stage", title_justify="left")
+    answers = Table("prompt", *results.samples, title="the same prompts after every stage (^k5>: five letters, k first)",
+                    title_justify="left")
     for i, prompt in enumerate(SHOWN):
         answers.add_row(prompt, *(column[i] for column in results.samples.values()))
     methods = Table(*COLUMNS, title="against the fine-tuned model", title_justify="left")
