@@ -77,10 +77,17 @@ THREADS = 8
 ORDER = st.sampled_from(("forward", "backward", "shuffled"))
 
 
-def rows(least, most, largest=2):
-    """One or two rows of `least` to `most` whole numbers, float32."""
-    shapes = st.tuples(st.integers(1, 2), st.integers(least, most))
-    return shapes.flatmap(lambda shape: numbers(shape, st.integers(-largest, largest).map(float))).map(np.float32)
+def rows(least, most):
+    """One or two rows of `least` to `most` numbers, float32."""
+    return numbers(st.tuples(st.integers(1, 2), st.integers(least, most))).map(np.float32)
+
+
+@st.composite
+def peaks(draw):
+    """One row of zeros and a large number, (1, cols)."""
+    x = np.zeros((1, draw(st.integers(1, 20))), np.float32)
+    x[0, draw(st.integers(0, x.size - 1))] = 200
+    return x
 
 
 def ran(code, x, order):
@@ -99,7 +106,7 @@ like = lambda says, x: holds(says, x=x, order=ORDER)(ran)
 a_column_a_thread = like("A row of 8 columns becomes its softmax, in whatever order the threads run", rows(8, 8))
 fewer_columns = like("So does a shorter row, which leaves threads without a column", rows(1, 7))
 more_columns = like("So does a longer one, of which threads have several columns", rows(9, 20))
-large_scores = like("Large numbers do not overflow", rows(2, 10, 200))
+large_scores = like("A large number does not overflow, wherever it stands", peaks())
 
 PROPERTIES = (a_column_a_thread, fewer_columns, more_columns, large_scores)
 
@@ -111,6 +118,8 @@ MISTAKES = (
           "        if (t < half) scratch[t] += scratch[t + half];\n", ""),
     wrong("in the halves there is no barrier: a thread reads what another one has not yet written", a_column_a_thread,
           "        __syncthreads();\n", ""),
+    wrong("before the first halves a barrier is missing: the maximum misses a part of the row, and exp may overflow",
+          large_scores, "scratch[t] = most;\n    __syncthreads();", "scratch[t] = most;"),
     wrong("the barrier after the maximum is missing: scratch[0] is written again before all have read it", a_column_a_thread,
           "most = scratch[0];\n    __syncthreads();", "most = scratch[0];\n"),
     wrong("a barrier stands inside of an if: half of the threads never come to it", a_column_a_thread,
