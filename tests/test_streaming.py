@@ -6,6 +6,8 @@ from hypothesis import given, strategies as st
 from tinygrad_lm.generate import generate, stream_text
 from tinygrad_lm.models import GPT, GPTConfig
 from tinygrad_lm.text import tokenizer_json
+from tinygrad_lm.text.jamo import FINALS, INITIALS, VOWELS
+from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.streaming import pieces, until_stop
 
 BYTES = tokenizer_json.train_bpe("the cat and the hat, 노인은 아무 말도 하지 않았다. 🙂", 300)
@@ -26,6 +28,19 @@ def test_no_character_is_broken(text):
 @given(st.lists(st.integers(0, BYTES.vocab_size - 1), max_size=30))
 def test_any_tokens_give_what_they_decode_to(tokens):
     assert "".join(pieces(tokens, BYTES)) == BYTES.decode(tokens)
+
+
+LETTERS = LetterTokenizer(dict.fromkeys([*INITIALS, *VOWELS, *"".join(FINALS), *"a. "]))
+
+
+@given(st.lists(st.sampled_from(range(2, LETTERS.vocab_size)), max_size=12))
+def test_syllables_that_are_spelt_come_whole(tokens):
+    """Also those of letters that no word has."""
+    assert "".join(pieces(tokens, LETTERS)) == LETTERS.decode(tokens)
+
+
+def test_a_syllable_comes_when_the_next_letter_is_known():
+    assert list(pieces(LETTERS.encode("값이 없지 않아.").tolist(), LETTERS)) == ["값", "이 ", "없", "지 ", "않", "아."]
 
 
 @given(st.lists(st.text("ab", max_size=4), max_size=8), st.lists(st.text("ab", min_size=1, max_size=5), max_size=3))

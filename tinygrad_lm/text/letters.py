@@ -1,6 +1,6 @@
 """Letters of Hangul as tokens: a syllable is spelt, so that 33 letters write all 11,172 of them."""
 from .char import CharTokenizer
-from .jamo import to_letters, to_syllables
+from .jamo import FIRST, INITIALS, LAST, VOWELS, to_letters, to_syllables
 
 
 class LetterTokenizer(CharTokenizer):
@@ -16,3 +16,8 @@ class LetterTokenizer(CharTokenizer):
 
     def decode(self, ids):
         return to_syllables(super().decode(ids))
+
+    def settled(self, text):
+        """The text of the tokens so far, less what the next letter may change: the last syllable, or letter that is alone."""
+        last = text[-1:]
+        return text[:-1] if FIRST <= last <= LAST or last and last in INITIALS + VOWELS else text

@@ -6,20 +6,25 @@ REPLACEMENT = "\ufffd"                  # what stands for bytes that are no char
 def pieces(tokens, tokenizer):
     """Yield the text of token ids as they come, one piece a token at most; joined it is the text of all of them.
 
-    Bytes at the end that may be the beginning of a character wait for the rest of it. All tokens so far are decoded at each
-    step, since what a token is may depend on those before it: little work beside a network.
+    Bytes at the end that may be the beginning of a character wait for the rest of it, and so does whatever else a tokenizer
+    says the next token may change: where a letter is a token, the last syllable. All tokens so far are decoded at each step,
+    since what a token is may depend on those before it: little work beside a network.
     """
+    settled = getattr(tokenizer, "settled", whole_characters)
     ids, given = [], 0                                       # given: characters that were yielded
     for token in tokens:
         ids.append(token)
-        text = tokenizer.decode(ids)
-        whole = text.rstrip(REPLACEMENT)
+        whole = settled(tokenizer.decode(ids))
         if len(whole) > given:
             yield whole[given:]
             given = len(whole)
     rest = tokenizer.decode(ids)[given:] if ids else ""
     if rest:
         yield rest
+
+
+def whole_characters(text):
+    return text.rstrip(REPLACEMENT)
 
 
 def until_stop(pieces, stop):
