@@ -94,7 +94,7 @@ def test_several_turns_with_the_cache_are_the_whole_text_read_anew():
         whole = answered_anew(model, text, 6)
         assert answer == shown(whole[len(text):])
         text = [*whole, *t.close(TOKENIZER)]
-        assert talk.ids() == text and talk.cache.length >= len(text) - 3
+        assert talk.ids() == text and talk.reader.cache.length >= len(text) - 3
 
 
 def test_the_answer_ends_at_its_mark(monkeypatch):
@@ -116,8 +116,8 @@ def shown(ids):
 
 def test_only_what_is_new_is_read(monkeypatch):
     talk, sizes = talk_with(), []
-    read = talk.read
-    monkeypatch.setattr(talk, "read", lambda new, cache: sizes.append(len(new)) or read(new, cache))
+    read = talk.reader.read
+    monkeypatch.setattr(talk.reader, "read", lambda new, cache: sizes.append(len(new)) or read(new, cache))
     list(talk.ask("the cat"))
     first, sizes[:] = len(sizes), []
     list(talk.ask("on"))
@@ -132,12 +132,12 @@ def test_interrupted_while_it_reads_it_goes_on_as_if_it_had_stopped_there(layer,
     talk, model = talk_with(), sharp()
     answer = talk.ask("the cat")
     said = next(answer)
-    extend = talk.cache.layers[layer].extend
+    extend = talk.reader.cache.layers[layer].extend
 
     def interrupted(k, v):
         extend(k, v)
         raise KeyboardInterrupt
-    monkeypatch.setattr(talk.cache.layers[layer], "extend", interrupted)
+    monkeypatch.setattr(talk.reader.cache.layers[layer], "extend", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(answer)
     monkeypatch.undo()

@@ -1,11 +1,9 @@
 """Talking with a model: it reads what is new, answers token by token, and keeps what it has read for the next question."""
 import numpy as np
 
-from ..decode import decoder
-from ..generate import FEW, draw, in_parts, next_logprobs, penalise, read, seen_tokens
-from ..nn import evaluating
+from ..generate import draw, next_logprobs, penalise, seen_tokens
 from ..text.streaming import pieces
-from .cache import KVCache
+from .reader import Reader
 
 
 LAST = 64                               # tokens of the answer that are not readily said again
@@ -22,14 +20,13 @@ class Conversation:
 
     def __init__(self, model, tokenizer, template, *, rng, system=None, context=2048, max_new_tokens=512, temperature=0.7,
                  top_k=None, top_p=None, repetition=1.0):
-        self.model, self.tokenizer, self.template, self.rng = model, tokenizer, template, rng
+        self.tokenizer, self.template, self.rng = tokenizer, template, rng
         self.room, self.max_new_tokens = min(context, model.config.block_size), max_new_tokens
         self.choice, self.repetition = (temperature, top_k, top_p), repetition
         system = template.system if system is None else system
         self.system = template.message(tokenizer, "system", system) if system else []
         self.turns = []                                  # ids of each question with its answer, a list
-        self.cache, self.seen = KVCache(model, 1, self.room), []          # the ids that the cache holds
-        self.read_one = decoder(model)
+        self.reader = Reader(model, self.room)
 
     def ask(self, question):
         """Yield the answer in pieces of text, as it is written. To stop early, close the generator: the answer so far is
@@ -72,19 +69,9 @@ class Conversation:
     def next_token(self, said):
         """Read what the cache does not hold yet, and draw what comes next in the answer, of which `said` are the ids so
         far."""
-        ids = self.ids()
-        known = next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
-        self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted
-        self.seen = self.seen[:known]
-        new = np.array(ids[known:])
-        with evaluating(self.model):
-            scores = in_parts(self.read, [new], [self.cache], few=len(new) < FEW)             # (1, V)
-        self.seen = ids
+        scores = self.reader.scores_after(self.ids())                              # (1, V)
         logp = next_logprobs(repeated_less(scores, said[-LAST:], self.repetition), *self.choice)
         return int(draw(logp, self.rng)[0] if self.choice[0] else logp[0].argmax())
-
-    def read(self, new, cache):
-        return self.read_one(new, cache) if len(new) == 1 else read(self.model, new[None], None, cache)
 
 
 def repeated_less(scores, said, penalty):
