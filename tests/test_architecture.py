@@ -16,7 +16,7 @@ FLOORS = {"backend": 0, "ops": 0, "kernels": 0, "emulator": 0,
           "modes": 1, "tensor": 1, "recompute": 1, "functional": 1, "gradcheck": 1,
           "nn": 2, "graph": 2, "optim": 2, "mpi": 2, "parallel": 2, "checkpoint": 2,
           "text": 3, "models": 3, "decode": 3, "generate": 3,
-          "train": 4, "bench": 4, "museum": 4, "exercises": 4,
+          "train": 4, "bench": 4, "museum": 4, "exercises": 4, "serve": 4,
           "cli": 5, "__main__": 6, "__init__": 6}
 
 

@@ -14,6 +14,7 @@ from .draw import report
 from .measure import bench, evaluate, size
 from .museum import museum
 from .pretraining import neural, pretrain
+from .serving import serve
 from .stages import demo, ppo, reward, sft
 from .talk import chat
 from .tokens import tokenizer
@@ -73,6 +74,6 @@ def leave(message, code):
     sys.exit(code)
 
 
-for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, chat_mask, instructions, ngram, neural, rank,
-                correct, tokenizer, data, size, evaluate, bench, museum, report):
+for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, serve, chat_mask, instructions, ngram,
+                neural, rank, correct, tokenizer, data, size, evaluate, bench, museum, report):
     commands.add_command(command)

@@ -26,7 +26,7 @@ class Reader:
         return next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
 
     def scores_after(self, ids):
-        """Scores of what comes after the ids, a list: (1, V). The last id is always read, for its scores are kept nowhere."""
+        """Scores of what comes after the ids, a list: (1, V). The last id is always read: its scores are kept nowhere."""
         known = min(self.known(ids), len(ids) - 1)
         self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted
         self.seen = self.seen[:known]
