@@ -265,7 +265,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_json(200, shape.whole(choices, answers.usage(len(asked.ids), self.n_written)), self.tokens(asked))
 
     def stream(self, asked, shape):
-        """Server-sent events: `data: ` and an object, a blank line; `[DONE]` at the end."""
+        """Server-sent events: `data: ` and an object, a blank line; at the end the word DONE in brackets."""
         self.started, self.chunked = True, self.request_version != "HTTP/1.0"
         self.send_response(200)
         self.headers_for("text/event-stream", {"Transfer-Encoding": "chunked"} if self.chunked else {"Connection": "close"})
