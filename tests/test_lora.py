@@ -441,14 +441,47 @@ def test_another_base_is_refused(tmp_path):
     load_adapters(other.to(np.float32), tmp_path)                          # in another type nobody can tell
 
 
+@pytest.mark.parametrize("name, modules", [("gpt2", ("wte", "ln_f")), ("gpt2", ("wpe", "blocks.0.ln1")), ("llama", ("blocks.0.attn.qkv",)),
+                                           ("neox", ("ln_f",)), ("bert", ("wse", "ln")), ("untied", ("head",))])
+def test_modules_that_train_whole_go_with_the_adapters(name, modules, tmp_path):
+    model = with_adapters(name, where=("mlp",))
+    for n, p in model.named_parameters():
+        if n.rpartition(".")[0] in modules:
+            p.data += np.random.default_rng(1).normal(0, 0.3, p.shape)
+            p.requires_grad = True
+    save_adapters(model, tmp_path)
+    again = load_adapters(made(name), tmp_path)
+    np.testing.assert_allclose(again(ids()).data, model(ids()).data, rtol=1e-12)
+    assert trained(again) == trained(model)
+    assert np.abs(made(name)(ids()).data - model(ids()).data).max() > 0.1
+
+
+def test_whole_modules_that_do_not_fit_are_refused(tmp_path):
+    model = with_adapters("gpt2")
+    model.wte.weight.requires_grad = model.wpe.weight.requires_grad = True
+    save_adapters(model, tmp_path)
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert said["modules_to_save"] == ["transformer.wpe", "transformer.wte"] and said["ensure_weight_tying"] is True
+    for changed, words in ((dict(ensure_weight_tying=False), "token embedding and lm_head were not trained as one"),
+                          (dict(modules_to_save=["wpe"]), "unknown: base_model.model.transformer.wte.weight"),
+                          (dict(modules_to_save=["wpe", "wte", "ln_f"]), "missing: base_model.model.transformer.ln_f.weight")):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(said | changed))
+        with pytest.raises(BrokenFile, match=words):
+            load_adapters(made("gpt2"), tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    edit(tmp_path, lambda t: t.update({"base_model.model.transformer.wpe.weight": np.zeros((1, 8))}))
+    with pytest.raises(BrokenFile, match=r"transformer.wpe.weight has shape \(1, 8\), and of this model it has"):
+        load_adapters(made("gpt2"), tmp_path)
+
+
 def test_what_has_no_such_layout(tmp_path):
     with pytest.raises(TypeError, match="not a RewardModel: of a reward model give the body"):
         save_adapters(RewardModel(made("gpt2")), tmp_path)
     with pytest.raises(ValueError, match="has no adapters to save"):
         save_adapters(made("gpt2"), tmp_path)
-    model = with_adapters("gpt2")
+    model = with_adapters("bert")
     model.wte.weight.requires_grad = True
-    with pytest.raises(ValueError, match="trained besides would be lost: wte.weight"):
+    with pytest.raises(ValueError, match="not only the adapters train, but wte, which PEFT cannot keep of a BERT with a head"):
         save_adapters(model, tmp_path)
     with pytest.raises(ValueError, match="none of gpt2, gpt_neox, llama, bert has this model's shape"):
         load_adapters(made("relu"), tmp_path)

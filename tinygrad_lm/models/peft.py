@@ -14,17 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backend import to_host
+from ..backend import beside, to_host
 from ..checkpoint import replace
 from .architectures import ARCHITECTURES, SAME
 from .bert import BERT
 from .lora import LoRA, adapted, linears, refuse_adapters
+from .peft_whole import (PREFIX, check_tied, in_memory, module_of, places_of, read_whole, refuse_what_is_not_kept, tensors_of, tied_head, trained_whole,
+                         wanted)
 from .pretrained import architecture_of
 from .tensors import BrokenFile, header, read_json, read_tensor
 from .transformer import GPT
 
-SETTINGS, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
-PLAIN = {"bias": "none", "modules_to_save": None, "use_dora": False, "lora_bias": False, "layer_replication": None,
+SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PLAIN = {"bias": "none", "use_dora": False, "lora_bias": False, "layer_replication": None,
          "layers_to_transform": None, "use_qalora": False, "alora_invocation_tokens": None, "trainable_token_indices": None,
          "target_parameters": None, "use_bdlora": None, "velora_config": None, "arrow_config": None, "kasa_config": None,
          "monteclora_config": None}                      # what else changes the mathematics there, as it is when it does not
@@ -32,7 +34,8 @@ STARTS = (True, False, "gaussian", "orthogonal", "eva")  # ways to begin that le
 
 
 def save_adapters(model, folder, *, base=None):
-    """Write the model's adapters so that `load_adapters`, and PEFT, read them: atomically, file by file.
+    """Write the model's adapters, and the modules of which more trains than an adapter (`modules_to_save` there), so that
+    `load_adapters`, and PEFT, read them: atomically, file by file.
 
     base: the name or folder of the model that they were trained on, which PEFT looks up. Our own `load_adapters` compares
     the base's weights, of which the file keeps checksums.
@@ -41,10 +44,8 @@ def save_adapters(model, folder, *, base=None):
     kind, homes = homes_of(model)
     if not adapted(model):
         raise ValueError(f"this {type(model).__name__} has no adapters to save: see add_adapters")
-    also = [name for name, p in model.named_parameters() if p.requires_grad and ".adapter." not in name]
-    if also:
-        raise ValueError(f"not only the adapters train, and what was trained besides would be lost: {', '.join(also)}. Keep "
-                         "the whole model in a checkpoint, or freeze these")
+    also = trained_whole(model)
+    refuse_what_is_not_kept(model, also)
     prefix = ARCHITECTURES[kind].prefix if kind == "bert" and model.head is None else ""           # a body's names lack it
     tensors, ranks, alphas = {}, {}, {}
     for name, layer in adapted(model):
@@ -56,20 +57,23 @@ def save_adapters(model, folder, *, base=None):
                 tensors |= {key: np.ascontiguousarray(x) for key, x in zip(keys(module), (A[used], part[:, used]))}
                 ranks[module] = int(used.sum())
                 alphas[module] = layer.adapter.alpha if used.all() else layer.adapter.scale * ranks[module]
+    whole = {PREFIX + name.removeprefix(PREFIX).removeprefix(prefix): x for name, x in tensors_of(model, also).items()}
     rank, alpha = (Counter(x.values()).most_common(1)[0][0] for x in (ranks, alphas))
     settings = {"peft_type": "LORA", "task_type": None if kind == "bert" else "CAUSAL_LM", "base_model_name_or_path": base,
                 "r": rank, "lora_alpha": alpha, "target_modules": sorted(ranks), "lora_dropout": 0.0, "bias": "none",
                 "rank_pattern": {m: r for m, r in ranks.items() if r != rank},
                 "alpha_pattern": {m: a for m, a in alphas.items() if a != alpha}, "fan_in_fan_out": kind == "gpt2",
-                "init_lora_weights": True, "use_rslora": False, "use_dora": False, "modules_to_save": None,
-                "inference_mode": True}
+                "init_lora_weights": True, "use_rslora": False, "use_dora": False,
+                "modules_to_save": sorted({module_of(name).removeprefix(PREFIX) for name in whole}) or None,
+                "ensure_weight_tying": "wte" in also and tied_head(model) is not None, "inference_mode": True}
     folder = Path(folder)
-    replace(folder / WEIGHTS, save(tensors, {"format": "pt", "base": json.dumps(checksums(model))}))
+    replace(folder / WEIGHTS, save(tensors | whole, {"format": "pt", "base": json.dumps(checksums(model))}))
     replace(folder / SETTINGS, json.dumps(settings, indent=2).encode() + b"\n")
 
 
 def load_adapters(model, folder):
-    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest; returns the model.
+    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest, but for modules that were
+    trained whole (`modules_to_save`), which are read, too; returns the model.
 
     An adapter that is none of this model's, that lacks a half or has another shape, one of another base, a setting that is
     not built here: a BrokenFile that names file and tensor. Dropout is for training, and not read.
@@ -77,15 +81,17 @@ def load_adapters(model, folder):
     folder = Path(folder)
     kind, homes = homes_of(model)
     refuse_adapters(model, "others cannot be loaded")
-    scale_of, rank_of = read_settings(folder / SETTINGS)
+    scale_of, rank_of, said, tying = read_settings(folder / SETTINGS)
     path = folder / WEIGHTS
     if not path.exists():
         raise BrokenFile(f"{path} is not there")
     stored = with_prefix(header(path)[0], ARCHITECTURES[kind].prefix)
     layers = {name: layer for name, layer in linears(model) if name in homes}
     known = {key: module for name in layers for module in homes[name][0] for key in keys(module)}
-    wrong = [f"  unknown: {name}" for key, name in stored.items() if key not in known] + \
-        [f"  missing: {other}" for key in stored if key in known for other in keys(known[key]) if other not in stored]
+    whole, head = wanted(model, said, ARCHITECTURES[kind].prefix), tied_head(model) and PREFIX + tied_head(model)
+    wrong = [f"  unknown: {name}" for key, name in stored.items() if key not in known and key not in whole and key != head] + \
+        [f"  missing: {other}" for key in stored if key in known for other in keys(known[key]) if other not in stored] + \
+        [f"  missing: {key}" for key in whole if key not in stored]
     if wrong or not stored:
         raise BrokenFile(f"the adapters in {path} are not those of a {kind} of this shape:\n" +
                          ("\n".join(wrong) or "  there are none"))
@@ -101,9 +107,14 @@ def load_adapters(model, folder):
         if any(pair is not None for pair in pairs):
             A, parts, scale = joined(pairs, [scale_of(m) for m in modules], [len(part) for part in parts])
             found[name] = LoRA(A, rows.join(parts, model.config), scale * len(A), like=layer.weight)
+    values, own = read_whole(path, model, stored, whole), dict(model.named_parameters())
+    check_tied(path, model, stored, values, said, tying)
     model.requires_grad_(False)
     for name, adapter in found.items():
         layers[name].adapter = adapter
+    for name, value in values.items():
+        own[name].data[...] = beside(value, own[name].data)
+        own[name].requires_grad = True
     return model
 
 
@@ -132,7 +143,7 @@ def homes_of(model):
         raise TypeError(f"a GPT or a BERT has adapters in PEFT's layout, not a {type(model).__name__}: of a reward model "
                         "give the body")
     kind = architecture_of(model)
-    places = ARCHITECTURES[kind].places(model)
+    places = places_of(model)
     rows = {place.ours: place.how for place in places}
     return kind, {place.ours.removesuffix(".weight"): (
         [name.removesuffix(".weight") for name in place.theirs], rows.get(place.ours.removesuffix("weight") + "bias", SAME))
@@ -147,12 +158,13 @@ def keys(module):
 def with_prefix(names, prefix):
     """{name: name in the file}. The adapters of a model without its head lack the body's prefix: here they get it."""
     if any(name.startswith(PREFIX + prefix) for name in names):
-        return {name: name for name in names}
+        return {in_memory(name): name for name in names}
     return {PREFIX + prefix + name.removeprefix(PREFIX): name for name in names}
 
 
 def read_settings(path):
-    """(scale of a layer, rank of a layer): functions of the layer's name, by adapter_config.json."""
+    """(scale of a layer, rank of a layer, ends of names of modules that were trained whole, is a tied head kept tied?) by
+    adapter_config.json; the first two are functions of the layer's name."""
     settings = read_json(path)
     if settings.get("peft_type") != "LORA":
         raise BrokenFile(f"{path}: adapters of the type {settings.get('peft_type')!r} are not built here; \"LORA\" is")
@@ -179,7 +191,7 @@ def read_settings(path):
         r = rank_of(module)
         return own("lora_alpha", "alpha_pattern", module) / (sqrt(r) if settings.get("use_rslora") else r)
 
-    return scale_of, rank_of
+    return scale_of, rank_of, [in_memory(m) for m in settings.get("modules_to_save") or []], bool(settings.get("ensure_weight_tying"))
 
 
 # ---- what must fit ---------------------------------------------------------------------------------------------------
