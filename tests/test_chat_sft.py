@@ -133,7 +133,8 @@ def test_mistakes(tg, tmp_path):
     model = base(tmp_path, TOKENIZERS["characters"])
     for more, words in (({"instruction": "ab"}, 'data.jsonl, line 11: the field "output" is missing'),
                         ({"instruction": "Z", "output": "a"}, "conversation 11 cannot be written in this model's tokens: "
-                                                              "the character 'Z' at position 0")):
+                                                              "the character 'Z' at position 0"),
+                        ({"instruction": "Z", "output": "a"}, "Byte pairs write everything: pretrain --text with")):
         code, _, err = tg("sft", "--model", model, "--data", file_of(tmp_path, more), "--out", tmp_path / "run")
         assert code == 1 and words in err and "Traceback" not in err
     few = tmp_path / "few.jsonl"

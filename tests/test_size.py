@@ -12,7 +12,7 @@ from tinygrad_lm import Tensor
 from tinygrad_lm.models import BERT, GPT, GPTConfig
 from tinygrad_lm.models import size as s
 from tinygrad_lm.models.known import BASES, KNOWN, known
-from tinygrad_lm.models.report_size import read_shape, report
+from tinygrad_lm.models.report_size import gib, read_shape, report
 from tinygrad_lm.ops import causal_attention
 
 ROOT = Path(__file__).parents[1]
@@ -277,6 +277,10 @@ def test_a_card_holds_what_is_usable():
     assert all(s.usable(card) < card * s.GIB for card in s.CARDS)
     assert [s.smallest_card(s.usable(card)) for card in s.CARDS] == list(s.CARDS)
     assert s.smallest_card(s.usable(24) + 1) == 40 and s.smallest_card(s.usable(141) + 1) is None
+
+
+def test_bytes_as_people_read_them():
+    assert [gib(n * 2**20) for n in (1, 10, 11, 2048, 200 * 1024)] == ["1.00 MiB", "10.00 MiB", "0.01 GiB", "2.00 GiB", "200 GiB"]
 
 
 def test_a_report_adds_up():

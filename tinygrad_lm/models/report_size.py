@@ -99,6 +99,9 @@ def largest(memory):
 
 
 def gib(n):
+    """Bytes as people read them: of a small model in MiB."""
+    if n < s.GIB / 100:
+        return f"{n / 2**20:,.2f} MiB"
     return f"{n / s.GIB:,.2f} GiB" if n < 100 * s.GIB else f"{n / s.GIB:,.0f} GiB"
 
 
