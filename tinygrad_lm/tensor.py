@@ -113,11 +113,14 @@ class Node:
     """
     __slots__ = ("name", "backward", "inputs", "saved", "shape", "dtype", "number")
     numbers = count()                   # a node is younger, and its number larger, than all that it depends on
+    watch = None                        # watch(node, result) is told of every new node: see train/graph_picture.py
 
     def __init__(self, name, backward, inputs, saved, result):
         self.name, self.backward, self.inputs, self.saved = name, backward, inputs, saved
         self.shape, self.dtype = result.shape, result.dtype
         self.number = next(Node.numbers)
+        if Node.watch:
+            Node.watch(self, result)
 
 
 def _backpropagate(root, grad, retain_graph):

@@ -10,7 +10,7 @@ from ..train.run import Stopped
 from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .data import data
-from .draw import report
+from .draw import draw, report, surprise
 from .measure import bench, evaluate, size
 from .museum import museum
 from .pretraining import neural, pretrain
@@ -75,5 +75,6 @@ def leave(message, code):
 
 
 for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, serve, chat_mask, instructions, ngram,
-                neural, rank, correct, tokenizer, data, size, evaluate, bench, museum, report):
+                neural, rank, correct, tokenizer, data, size, evaluate, bench, museum, draw, surprise,
+                report):
     commands.add_command(command)
