@@ -21,11 +21,10 @@ class Notes:
         self.began, self.moments = perf_counter(), set()
 
     def begin(self, start, total):
-        """Time runs from here on; what an earlier part of the run noted up to step `start` is kept."""
-        if start and self.path and self.path.exists():
+        """Time runs from here on; what an earlier part of the run has noted up to step `start` is kept."""
+        if start and self.path:
             earlier = read(self.path)
-            self.clock = [[step, s] for step, s in earlier["clock"] if step <= start]
-            self.samples = [x for x in earlier["samples"] if x["step"] <= start]
+            self.clock, self.samples = earlier["clock"], earlier["samples"]
         self.moments = looks(total) - {x["step"] for x in self.samples}
         self.began = perf_counter() - (self.clock[-1][1] if self.clock else 0)
 
