@@ -44,6 +44,14 @@ def pretrained(tmp_path_factory):
     return out
 
 
+def test_help_has_a_whole_line_for_each_command():
+    """In a window of 80 columns: click cuts a longer one, and what it is for is gone."""
+    room = 80 - 6 - max(map(len, cli.commands.commands))
+    for name, command in cli.commands.commands.items():
+        assert command.short_help, f"{name} needs a short_help in its decorator: click.command(short_help=…)"
+        assert len(command.short_help) <= room, f"the short_help of {name} is cut: {room} characters are whole"
+
+
 def test_the_stages_one_after_another(tg, pretrained, tmp_path):
     code, out, _ = tg("sft", "--model", pretrained, "--steps", 3, "--examples", 50, "--out", tmp_path / "sft")
     assert code == 0 and "obeys" in out

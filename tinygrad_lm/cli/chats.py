@@ -8,7 +8,7 @@ import numpy as np
 from ..checkpoint import CheckpointError, replace
 
 
-@click.command("chat-mask")
+@click.command("chat-mask", short_help="what fine-tuning learns of conversations, in colours")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", "model_path", type=click.Path(path_type=Path),
               help="checkpoint or run folder whose tokens are used; else a character is one")
@@ -38,7 +38,7 @@ def chat_mask(file, model_path, number, context):
                f"; {learned:,} of {total:,} tokens are learned")
 
 
-@click.command()
+@click.command(short_help="write the instructions that come with the package")
 @click.option("--out", default="instructions", show_default=True, type=click.Path(path_type=Path),
               help="folder for the files")
 @click.option("--words", default=50, show_default=True, help="words that each kind asks about")

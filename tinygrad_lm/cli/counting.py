@@ -7,7 +7,7 @@ import numpy as np
 from .options import source, source_options
 
 
-@click.command()
+@click.command(short_help="count what follows what: perplexity and a sample")
 @source_options
 @click.option("--tokens", default="char", show_default=True, type=click.Choice(["char", "letters", "words"]),
               help="what is counted; letters: a Hangul syllable is two to five of them")
@@ -43,7 +43,7 @@ def ngram(text, language, tokens, order, smoothing, k, length, temperature, seed
     click.echo(model.sample(length, rng=np.random.default_rng(seed), temperature=temperature))
 
 
-@click.command()
+@click.command(short_help="which of several sentences is most probable")
 @click.argument("sentences", nargs=-1)
 @source_options
 @click.option("--model", "model_path", type=click.Path(path_type=Path), help="a GPT's checkpoint or run folder")
@@ -75,7 +75,7 @@ def rank(sentences, text, language, model_path, order):
         click.echo(f"the best translation comes first {first} times out of {len(items)}")
 
 
-@click.command()
+@click.command(short_help="correct the spelling of a sentence")
 @click.argument("sentence", required=False)
 @source_options
 @click.option("--order", default=7, show_default=True, help="letters in a row that are counted")

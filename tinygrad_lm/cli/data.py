@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 
-@click.group()
+@click.group(short_help="texts to learn from: list them, fetch one")
 def data():
     """Fetch published texts and tokenizers: with their licence, checked, and only once.
 

@@ -14,7 +14,7 @@ def out_option(default, what):
     return click.option("--out", default=default, show_default=True, type=click.Path(path_type=Path), help=what)
 
 
-@click.command()
+@click.command(short_help="make a run's page, report.html, again")
 @click.argument("folder", type=click.Path(path_type=Path))
 def report(folder):
     """Make a run's page again, report.html, from the checkpoint and the notes in its FOLDER."""
@@ -22,7 +22,7 @@ def report(folder):
     click.echo(f"written: {write_page(folder)}")
 
 
-@click.command()
+@click.command(short_help="how a model reads a text, token by token")
 @checkpoint
 @text_argument
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="tokens that are named as likeliest")
@@ -40,7 +40,7 @@ def surprise(checkpoint, text, top, page):
         write(page, s.html(reads).encode())
 
 
-@click.group()
+@click.group(short_help="pictures: the graph, attention, where tokens lie")
 def draw():
     """Draw what a model computes (graph), where its heads look (attention), how its tokens lie (embeddings)."""
 

@@ -6,7 +6,7 @@ import click
 from ..models.size import DTYPES, RECOMPUTED
 
 
-@click.command()
+@click.command(short_help="measure this machine, beside PyTorch where it is")
 @click.argument("part", default="all", type=click.Choice(["all", "step", "ops", "generate", "growth"]))
 @click.option("--out", default="runs/bench", show_default=True, type=click.Path(path_type=Path), help="the results' folder")
 @click.option("--quick", is_flag=True, help="smaller sizes, about half a minute")
@@ -16,7 +16,7 @@ def bench(part, out, quick):
     run_bench(PARTS if part == "all" else [part], out, quick=quick, say=click.echo)
 
 
-@click.command()
+@click.command(short_help="what is large: parameters, memory, which cards hold it")
 @click.argument("model", required=False)
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(DTYPES), help="type of the weights")
 @click.option("--context", type=int, help="tokens of a sequence; all that the model can read, where it is left out")
@@ -40,7 +40,7 @@ def size(model, as_json, **options):
     click.echo(r.to_json(found)) if as_json else r.show(found)
 
 
-@click.command()
+@click.command(short_help="multiple choice by likelihood, or bits a byte")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--normalise", default="bytes", show_default=True, type=click.Choice(["none", "bytes", "tokens"]),

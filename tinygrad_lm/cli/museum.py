@@ -6,7 +6,7 @@ import click
 from ..checkpoint import CheckpointError, replace
 
 
-@click.group()
+@click.group(short_help="bugs that nobody notices: write the test that does")
 def museum():
     """Bugs that run, learn, and raise no error; the exercise is a test that notices."""
 

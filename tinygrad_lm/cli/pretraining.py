@@ -19,7 +19,7 @@ def text_options(command):
                         help="learn this text instead of the names (UTF-8)")(command)
 
 
-@click.command()
+@click.command(short_help="stage 1: predict the next character, or token")
 @text_options
 @click.option("--architecture", default="gpt2", show_default=True, type=click.Choice([*FAMILIES]), help="the family")
 @click.option("--n-layer", default=3, show_default=True, help="blocks")
@@ -43,7 +43,7 @@ def pretrain(text, tokenizer_path, architecture, n_layer, n_head, n_embd, block_
     learn(model, source, rng, seed=seed, name="pretrain", **options)
 
 
-@click.command()
+@click.command(short_help="the first neural language model, of 2003")
 @text_options
 @click.option("--context", default=8, show_default=True, help="tokens that it sees")
 @click.option("--n-embd", default=16, show_default=True, help="numbers that say where a token lies")

@@ -5,7 +5,7 @@ import numpy as np
 from .options import device_option
 
 
-@click.command()
+@click.command(short_help="answer OpenAI's requests, with a page to chat on")
 @click.argument("model", metavar="CHECKPOINT", default="smollm2")
 @click.option("--host", default="127.0.0.1", show_default=True,
               help="address to listen on; 0.0.0.0: all, so that others can ask, too")

@@ -13,7 +13,7 @@ from ..train.sft import SFTConfig
 from .options import device_option, model_option, settings, stage_options
 
 
-@click.command()
+@click.command(short_help="all four stages on given names, in a few minutes")
 @click.option("--out", default="runs/demo", show_default=True, type=click.Path(path_type=Path), help="the run's folder")
 @click.option("--seed", default=0, show_default=True, help="the same seed gives the same bits")
 @click.option("--fast", is_flag=True, help="smaller stages, under 45 seconds")
@@ -27,7 +27,7 @@ def demo(out, seed, fast, resume, device):
     write_report(results, out)
 
 
-@click.command()
+@click.command(short_help="stage 2: learn to do what a prompt asks")
 @model_option
 @click.option("--data", type=click.Path(path_type=Path), help="conversations instead of names: JSONL, chat or Alpaca")
 @click.option("--show", default=0, help="conversations to print before, what is learned of them on green")
@@ -100,7 +100,7 @@ def sft_conversations(model_path, path, show, lora, out, device, config, run):
     click.echo(f"held-out loss {loss:.4f} nats a token of an answer; talk with it: tinygrad-lm chat {out}")
 
 
-@click.command()
+@click.command(short_help="stage 3a: learn from rankings what is preferred")
 @model_option
 @click.option("--rankings", default=2000, show_default=True, help="prompts whose four answers are ranked")
 @click.option("--safety", is_flag=True, help="learn which answers are safe (have no 'an') instead of which are preferred")
@@ -149,7 +149,7 @@ def how_safe(scorer, answers):
             f"{THRESHOLD} are {caught}; the probability is off by {c.calibration_error(said, safe):.1%} on average")
 
 
-@click.command()
+@click.command(short_help="stage 3b: climb that reward, with a KL penalty")
 @model_option
 @click.option("--reward", "reward_path", required=True, type=click.Path(path_type=Path), help="reward model's checkpoint")
 @click.option("--safety", "safety_path", type=click.Path(path_type=Path),

@@ -7,7 +7,7 @@ import numpy as np
 from .options import device_option
 
 
-@click.command()
+@click.command(short_help="talk with a model")
 @click.argument("model", default="smollm2")
 @click.option("--system", default=None, help="what the model is told first, instead of what its publisher says")
 @click.option("--temperature", default=0.4, show_default=True, type=click.FloatRange(min=0),

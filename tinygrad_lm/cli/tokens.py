@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 
-@click.group()
+@click.group(short_help="learn byte pairs from texts, and look at tokens")
 def tokenizer():
     """Learn a byte-level BPE tokenizer from texts, and look at what a tokenizer does."""
 

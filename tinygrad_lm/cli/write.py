@@ -7,7 +7,7 @@ import numpy as np
 from .options import device_option
 
 
-@click.command()
+@click.command(short_help="write with a trained model")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--prompt", default=None, help="text to continue (names: ^ to begin one, ^k5> to ask for one)")
 @click.option("-n", "--number", default=1, show_default=True, help="how many continuations")
@@ -47,7 +47,7 @@ def sample(checkpoint, prompt, number, max_new_tokens, stop, seed, device, **cho
         click.echo(prompt + "".join(until_stop([tokenizer.decode(row)], stop)))
 
 
-@click.command()
+@click.command(short_help="store weights in 8 or 4 bits")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--to", "how", default="int8", show_default=True, type=click.Choice(["int8", "int4"]), help="bits a weight")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="file to write")
@@ -66,7 +66,7 @@ def quantise(checkpoint, how, out):
     click.echo(f"{'all':>10} {total:>12,} -> {small:>12,} bytes, {total / small:.2f} times less; saved in {out}")
 
 
-@click.command()
+@click.command(short_help="put LoRA's adapters into the weights")
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("adapter", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="file to write; of a folder, folder")
