@@ -76,11 +76,13 @@ def graph(checkpoint, text, out, fold, small_operations):
 @click.option("--head", type=click.IntRange(1), help="only this head of each layer, counted from 1")
 def attention(checkpoint, text, out, layer, head):
     """Where each head of each layer looks while the model reads TEXT: a GPT's, a LLaMA's, or a BERT's (minilm)."""
+    from ..models.bert import BERT
     from ..models.named import load_named
     from ..train.attention_map import attention_figure, attention_weights
     from ..train.report import png
     model, tokenizer = load_named(checkpoint)
     ids = tokens_of(tokenizer, text)
+    ids = tokenizer.frame(ids) if isinstance(model, BERT) else ids                     # which is used to its marks
     weights = attention_weights(model, ids)
     if layer is not None:
         weights = weights[one_of(weights, layer, "layer")]

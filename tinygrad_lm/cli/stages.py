@@ -169,7 +169,8 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
     score = score_of(reward_path, safety_path, device, tuned, judged, seed)
     policy, rng = deepcopy(tuned), np.random.default_rng(seed)
     samples = writer(tokenizer, judged[:5], n=config.max_new_tokens, end=tokenizer.end, seed=seed)
-    with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume, samples=samples) as run:
+    with stage("ppo", out, tokenizer, config, seed=seed, save_every=min(save_every, 10), resume=resume,
+               samples=samples) as run:
         p.ppo(policy, p.value_for(policy, config), tuned, score, names.prompts_from(train), config, rng=rng, run=run,
               end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
     before, after = (road.answer(m, judged, np.random.default_rng(seed)) for m in (tuned, policy))

@@ -117,7 +117,8 @@ def page(title, lead, sections, *, style="", before=""):
     """One self-contained HTML page: sections are (heading, HTML) pairs; `before` them may stand HTML, which `style` sets."""
     body = "\n".join(f"<h2>{escape(heading)}</h2>\n{html}" for heading, html in sections)
     return (f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
-            f"content='width=device-width, initial-scale=1'><title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
+            f"content='width=device-width, initial-scale=1'><title>{escape(title)}</title>\n<style>{STYLE}{style}</style>"
+            f"</head>\n"
             f"<body><h1>{escape(title)}</h1>\n<p class=lead>{escape(lead)}</p>\n{before}{body}\n</body></html>\n")
 
 

@@ -13,14 +13,16 @@ from .ppo_report import MEANINGS
 TITLES = {"pretrain": "Pretraining", "neural": "The first neural language model", "sft": "Instruction fine-tuning",
           "reward": "Reward model", "safety": "Safety model", "ppo": "PPO"}
 STYLE = """
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; padding: 0; margin: 1.5rem 0 }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.5rem 0 }
 .cards div { background: #f5f7fa; border-radius: .5rem; padding: .7rem .9rem }
-.cards b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums } .cards span { color: #52606d; font-size: .85rem }
+.cards b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums }
+.cards span { color: #52606d; font-size: .85rem }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1rem }
 .wide { overflow-x: auto } .short td { white-space: nowrap } .says td:last-child { font-family: inherit; min-width: 15rem }
 .text { white-space: pre-wrap; overflow-wrap: anywhere }
 .text { background: #f5f7fa; padding: .6rem .8rem; border-radius: .4rem; font: .85rem/1.5 ui-monospace, monospace }
-.text i { color: #7b8794; font-style: normal } dl { margin: 0 } dt { color: #52606d; margin-top: .8rem } dd { margin: .2rem 0 0 }
+.text i { color: #7b8794; font-style: normal }
+dl { margin: 0 } dt { color: #52606d; margin-top: .8rem } dd { margin: .2rem 0 0 }
 """
 
 
@@ -47,8 +49,8 @@ def run_page(meta, notes):
     lead = f"{step:,} of {total:,} {unit}s" + (f". It stopped: {meta['stopped']}" if "stopped" in meta else "")
     sections = [("Curves", curves(history, settings, unit) if history else "<p>Nothing has been logged yet.</p>")]
     if notes["samples"]:
-        sections.append(("The same prompts on the way" if stage not in ("reward", "safety") else "The same answers on the way",
-                         samples(notes["samples"], unit)))
+        what = "answers" if meta["kind"] == "reward" else "prompts"
+        sections.append((f"The same {what} on the way", samples(notes["samples"], unit)))
     if stage == "ppo" and history:
         sections.append(("What is logged", meanings(history)))
     sections.append(("Settings", tables(meta, settings)))
@@ -118,7 +120,9 @@ def tables(meta, settings):
 
 
 def shown(value):
-    return f"{value:g}" if isinstance(value, float) else ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def last(history, key):

@@ -35,7 +35,8 @@ def read(model, text, *, top=5):
     reads = []
     for i, logp in zip(ids, every_logprobs(model, ids)):
         best = np.argsort(-logp, kind="stable")[:top]
-        reads.append(Read(piece(i), float(logp[i]), int((logp > logp[i]).sum()) + 1, [(piece(b), exp(logp[b])) for b in best]))
+        rank = int((logp > logp[i]).sum()) + 1
+        reads.append(Read(piece(i), float(logp[i]), rank, [(piece(b), exp(logp[b])) for b in best]))
     return reads
 
 
@@ -62,19 +63,22 @@ def colour(bits):
 
 def summary(reads):
     bits = sum(r.bits for r in reads)
-    return (f"{len(reads)} tokens, {bits:.1f} bits of surprise: {bits / len(reads):.2f} a token, as if each were chosen among "
-            f"{2 ** (bits / len(reads)):.1f} equally likely ones")
+    n = len(reads)
+    return (f"{n} token{'s' if n > 1 else ''}, {bits:.1f} bits of surprise: {bits / n:.2f} a token, as if each were chosen among "
+            f"{2 ** (bits / n):.1f} equally likely ones")
 
 
 def row(r):
     """A token's line in a table: itself, probability, bits, rank, and what was likeliest."""
-    return r.piece, percent(exp(r.logp)), f"{r.bits:.2f}", f"{r.rank}", ", ".join(f"{t} {percent(p)}" for t, p in r.likeliest)
+    likeliest = ", ".join(f"{token} {percent(p)}" for token, p in r.likeliest)
+    return r.piece, percent(exp(r.logp)), f"{r.bits:.2f}", f"{r.rank}", likeliest
 
 
 def percent(p):
     return f"{p:.0%}" if p >= 0.1 else f"{p:.1%}" if p >= 0.001 else f"{p:.1g}"
 
 
+KEY = (0, 1, 2, 3, 5, 7, 10)            # bits whose colours a page explains
 HEAD = ("token", "p", "bits", "rank", "likeliest")
 
 
@@ -100,7 +104,8 @@ def show(reads, *, console=None):
 
 STYLE = """
 .stream { font: 1.15rem/2 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere }
-.stream span { padding: .15rem 0; border-radius: .15rem } .key span { padding: .15rem .5rem; font-size: .85rem; white-space: nowrap }
+.stream span { padding: .15rem 0; border-radius: .15rem }
+.key span { padding: .15rem .5rem; font-size: .85rem; white-space: nowrap }
 .wide { overflow-x: auto } .wide td { white-space: nowrap }
 """
 
@@ -109,13 +114,14 @@ def spans(reads):
     """The text as HTML: a span a token, whose tooltip says what was expected."""
     def span(r):
         piece, p, bits, rank, likeliest = map(escape, row(r))
-        return f"<span style='background:{colour(r.bits)}' title=\"p {p}, {bits} bits, rank {rank}; {likeliest}\">{piece}</span>"
+        said = f"p {p}, {bits} bits, rank {rank}; {likeliest}"
+        return f"<span style='background:{colour(r.bits)}' title=\"{said}\">{piece}</span>"
     return "<p class=stream>" + "".join(map(span, reads)) + "</p>"
 
 
 def html(reads):
     """One self-contained page: the text, what the colours mean, and the table."""
-    key = "".join(f"<span style='background:{colour(b)}'>{b} bit{'s' if b != 1 else ''}</span>" for b in (0, 1, 2, 3, 5, 7, 10))
+    key = "".join(f"<span style='background:{colour(b)}'>{b} bit{'s' if b != 1 else ''}</span>" for b in KEY)
     return report.page("How the model reads it", summary(reads) + ".", [
         ("Token by token", f"<div class=wide>{report.table(HEAD, [row(r) for r in reads], words=True)}</div>")],
         style=STYLE, before=f"{spans(reads)}<p class=key>{key}</p>")
