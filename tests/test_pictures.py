@@ -2,6 +2,7 @@
 import re
 import sys
 import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -111,6 +112,17 @@ def test_values_and_gradients_of_small_tensors():
     assert boxes["x"] == ["2", f"d {x.grad:.4g}"] and boxes["y"] == ["-3", "d 8"] and boxes["z = mul"] == ["-6", "d 4"]
     assert boxes["add"] == ["[-5, -4]", "d [2, 2]"] and boxes["sum"] == ["-9", "d 2"]
     assert {b[0]: b[1:] for b in in_mermaid(graph)[0]} == boxes
+
+
+def test_the_chapters_example_draws_the_chapters_figure(tmp_path, monkeypatch):
+    docs = Path(__file__).parents[1] / "docs"
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", (docs / "pictures.md").read_text(encoding="utf-8"), re.S)[1], {})
+    assert texts(tmp_path / "graph.svg") == texts(docs / "figures" / "graph-scalar.svg")
+
+
+def texts(path):
+    return [t.text for t in ElementTree.parse(path).iter(f"{SVG}text")]
 
 
 def test_watching_changes_no_gradient_and_nothing_afterwards():
