@@ -1,4 +1,4 @@
-"""The Korean pages keep step with the English ones, show what the commands print, and lead nowhere that is not there."""
+"""The Korean pages keep step with the English ones, lead nowhere that is not there, and both show what the commands print."""
 import os
 import re
 import shlex
@@ -106,8 +106,8 @@ def run(command, cwd, *more):
 
 
 TRAINS = re.compile("tinygrad-lm (pretrain|neural)|03_neural|10_ngram")
-COMMANDS = list({command: (page, command) for page in PAGES for command, _ in shown(read(KOREAN / page))
-                 if not command.startswith("tinygrad-lm sample")}.values())
+SHOWN = [(page, *what) for page in [*(f"ko/{p}" for p in PAGES), *TRANSLATED] for what in shown(read(ROOT / "docs" / page))]
+COMMANDS = {command: page for page, command, _ in SHOWN if not command.startswith("tinygrad-lm sample")}
 
 
 def alike(command, text):
@@ -118,19 +118,26 @@ def alike(command, text):
     return re.sub(r"\d[\d.,e+]*", "#", re.sub(r"'[^']+'", "''", text))
 
 
-@pytest.mark.parametrize("page, command", COMMANDS)
-def test_pages_show_what_commands_print(page, command, tmp_path):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_pages_show_what_commands_print(command, tmp_path):
     """What trains is cut short here, since its figures are not compared."""
     printed = alike(command, run(command, tmp_path, *(["--steps", "3"] if "pretrain" in command else [])))
-    for other in PAGES:
-        for again, stretches in shown(read(KOREAN / other)):
-            for stretch in stretches if again == command else ():
-                assert alike(command, stretch) in printed, f"{other} shows what `{command}` does not print"
+    for page, again, stretches in SHOWN:
+        for stretch in stretches if again == command else ():
+            assert alike(command, stretch) in printed, f"{page} shows what `{command}` does not print"
+
+
+def test_the_table_of_counting_is_what_the_example_prints(tmp_path):
+    printed = run("python examples/02_counting.py", tmp_path)
+    rows = re.findall(r"^\| (add 1|add 0.01|Kneser–Ney) \| (.+) \|$", read(ROOT / "docs/counting.md"), re.M)
+    assert len(rows) == 3
+    for name, figures in rows:
+        assert f"{name.replace('–', '-')} {figures.replace('|', '')}".split() in [line.split() for line in printed.splitlines()]
 
 
 def test_what_is_shown_is_found():
     """The reader of pages reads: else the test above holds nothing."""
-    assert {p for p, _ in COMMANDS} == {*PAGES} and sum(map(bool, COMMANDS)) >= 8
+    assert {page for page, _, _ in SHOWN} >= {f"ko/{page}" for page in PAGES} and len(COMMANDS) >= 8
     (_, first), (_, second) = shown("\n    $ a b\n    one\n    …\n    two\n\n    three\n    $ c\n    four\n\ntext\n")
     assert first == ["one", "two\n\nthree"] and second == ["four"]
 
