@@ -84,11 +84,11 @@ def test_links_and_figures_lead_somewhere(page):
 
 def shown(text):
     """[(command, [what it prints, in stretches of lines])] of the indented blocks with a `$ `; "…" stands for lines left
-    out."""
+    out, and a command goes on after a line that ends with a backslash."""
     for block in re.findall(r"(?:^    .*\n(?:\n(?=    ))?)+", without_code(text), re.M):
-        for command, printed in re.findall(r"^    \$ (.+)\n((?:(?!    \$ ).*\n)*)", block, re.M):
+        for command, printed in re.findall(r"^    \$ ((?:.+\\\n)*.+)\n((?:(?!    \$ ).*\n)*)", block, re.M):
             lines = [line.removeprefix("    ").rstrip() for line in printed.splitlines()]
-            yield command, [s.strip("\n") for s in "\n".join(lines).split("…") if s.strip()]
+            yield re.sub(r"\\\n *", "", command), [s.strip("\n") for s in "\n".join(lines).split("…") if s.strip()]
 
 
 def run(command, cwd, *more):
@@ -138,8 +138,8 @@ def test_the_table_of_counting_is_what_the_example_prints(tmp_path):
 def test_what_is_shown_is_found():
     """The reader of pages reads: else the test above holds nothing."""
     assert {page for page, _, _ in SHOWN} >= {f"ko/{page}" for page in PAGES} and len(COMMANDS) >= 8
-    (_, first), (_, second) = shown("\n    $ a b\n    one\n    …\n    two\n\n    three\n    $ c\n    four\n\ntext\n")
-    assert first == ["one", "two\n\nthree"] and second == ["four"]
+    (_, first), (command, second) = shown("\n    $ a b\n    one\n    …\n    two\n\n    three\n    $ c \\\n        d\n    four\n\ntext\n")
+    assert first == ["one", "two\n\nthree"] and (command, second) == ("c d", ["four"])
 
 
 @pytest.mark.slow

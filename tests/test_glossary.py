@@ -31,10 +31,10 @@ def test_every_letter_has_its_heading():
 @every_entry
 def test_english_korean_and_where(term):
     english, korean, where = ENTRIES[term].strip().split("\n\n")
-    name, sentence = re.fullmatch(r"\*\*(.+?)\.\*\* (.+)", english, re.S).groups()
+    assert english.endswith(".") and not re.search("[가-힣]", english)
+    name, sentence = re.fullmatch(r"\*\*(.+?)\.\*\* (.+)", korean, re.S).groups()
     assert re.search("[가-힣]", name) or name.replace("-", "").isascii()             # GPT is GPT in Korean, too
-    assert sentence.endswith(".") and not re.search("[가-힣]", sentence)
-    assert korean.endswith("다.") and len(re.findall("[가-힣]", korean)) >= 10
+    assert sentence.endswith("다.") and len(re.findall("[가-힣]", sentence)) >= 10
     *links, source = where.split(" · ")
     assert links and all((ROOT / "docs" / re.fullmatch(r"\[.+\]\((.+\.md)\)", link)[1]).is_file() for link in links)
     assert (ROOT / "tinygrad_lm" / source.strip("`")).is_file()
