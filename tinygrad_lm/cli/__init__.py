@@ -11,6 +11,7 @@ from .chats import chat_mask, instructions
 from .counting import correct, ngram, rank
 from .data import data
 from .draw import draw, report, surprise
+from .exercises import exercise
 from .measure import bench, evaluate, size
 from .museum import museum
 from .pretraining import neural, pretrain
@@ -75,6 +76,6 @@ def leave(message, code):
 
 
 for command in (demo, pretrain, sft, reward, ppo, sample, quantise, merge, chat, serve, chat_mask, instructions, ngram,
-                neural, rank, correct, tokenizer, data, size, evaluate, bench, museum, draw, surprise,
+                neural, rank, correct, tokenizer, data, size, evaluate, bench, museum, exercise, draw, surprise,
                 report):
     commands.add_command(command)

@@ -11,8 +11,6 @@ def numbers(shape, elements=ROUND):
     return arrays(np.float64, shape, elements=elements)
 
 
-@st.composite
-def of_one_shape(draw, n, *, most=2, size=3, elements=ROUND):
-    """A tuple of n arrays of the same shape, of at most `most` axes of 1 to `size` elements."""
-    shape = tuple(draw(st.lists(st.integers(1, size), max_size=most)))
-    return tuple(draw(numbers(shape, elements)) for _ in range(n))
+def one_shape(key, *, least=0, most=2, size=3):
+    """A shape of `least` to `most` axes of 1 to `size` elements: the same one for all arrays of an experiment that use this `key`."""
+    return st.shared(st.lists(st.integers(1, size), min_size=least, max_size=most).map(tuple), key=key)

@@ -6,7 +6,7 @@ An operation knows two things: its result, and how a gradient of the result beco
 
 dz is the gradient of the loss with respect to z, and has z's shape. Here x and y have that shape, too: no broadcasting yet.
 """
-from .draws import of_one_shape
+from .draws import numbers, one_shape
 from .parts import holds, mistake
 
 HINTS = (
@@ -27,15 +27,16 @@ def product_backward(dz, x, y):
 ANSWER = product_backward
 
 
-@holds("dx is dz times y", inputs=of_one_shape(3))
-def dx_is_right(answer, inputs):
-    dz, x, y = inputs
+INPUTS = {name: numbers(one_shape("product")) for name in ("dz", "x", "y")}
+
+
+@holds("dx is dz times y", **INPUTS)
+def dx_is_right(answer, dz, x, y):
     return answer(dz, x, y)[0], dz * y
 
 
-@holds("dy is dz times x", inputs=of_one_shape(3))
-def dy_is_right(answer, inputs):
-    dz, x, y = inputs
+@holds("dy is dz times x", **INPUTS)
+def dy_is_right(answer, dz, x, y):
     return answer(dz, x, y)[1], dz * x
 
 
@@ -52,7 +53,7 @@ def local(dz, x, y):
     return y + 0 * dz, x + 0 * dz
 
 
-@mistake("the second input has a gradient, too", caught_by=dy_is_right)
+@mistake("y has a gradient, too, and it is not 0", caught_by=dy_is_right)
 def first_alone(dz, x, y):
     return dz * y, 0 * dz
 
