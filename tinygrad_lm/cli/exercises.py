@@ -10,7 +10,7 @@ folder_option = click.option("--folder", default="exercises", show_default=True,
                              help="where your files are")
 
 
-@click.group()
+@click.group(short_help="Write a function yourself, and be told what is wrong with it.")
 def exercise():
     """Functions of this library to write yourself, and tests that must notice a bug.
 
