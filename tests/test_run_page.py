@@ -94,6 +94,8 @@ def test_a_page_without_notes_and_one_whose_texts_are_long_or_dangerous(tmp_path
     train("sft", tmp_path, samples=lambda model: [["<b>", "<script>alert(1)</script> & more than sixteen"]])
     page = run_page.write_page(tmp_path).read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page and "of memory at most" in page
+    size = sum(a.size for name, a in load(tmp_path / "checkpoint.safetensors")[0].items() if name.startswith("model/"))
+    assert f"<b>{size:,}</b><span>parameters</span>" in page
     Parts(page)
     for broken in ("", "{}", '{"clock": 3}', "[1]"):
         (tmp_path / "notes.json").write_text(broken)

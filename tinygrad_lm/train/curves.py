@@ -43,6 +43,7 @@ def draw(ax, history, curve, *, unit="step", limit=None):
             line(ax, history, key, label, color=color, lw=1.3, marker="o" if n < 25 else None, ms=3)
     if limit is not None:
         ax.axhline(limit, color=GREY, lw=1, ls="--")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(title=curve.title, xlabel=unit, yscale="log" if curve.log and positive(history, curve) else "linear")
     if ax.get_yscale() == "log":
         for formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):

@@ -12,13 +12,21 @@ from .ppo_report import MEANINGS
 
 TITLES = {"pretrain": "Pretraining", "neural": "The first neural language model", "sft": "Instruction fine-tuning",
           "reward": "Reward model", "safety": "Safety model", "ppo": "PPO"}
+NOTES = {"reward": "<p>The answers to one prompt, the person's favourite first, and their rewards. At the end rewards are "
+                   "moved to mean 0 and standard deviation 1 on the answers of the model that PPO will start from.</p>",
+         "safety": "<p>The answers to one prompt, and the logit of the probability that each is safe.</p>"}
 STYLE = """
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.5rem 0 }
 .cards div { background: #f5f7fa; border-radius: .5rem; padding: .7rem .9rem }
 .cards b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums }
 .cards span { color: #52606d; font-size: .85rem }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1rem }
-.wide { overflow-x: auto } .short td { white-space: nowrap } .says td:last-child { font-family: inherit; min-width: 15rem }
+.wide { overflow-x: auto } .short td, .short th, .says td { white-space: nowrap }
+.says td:last-child { font-family: inherit; white-space: normal }
+@media (max-width: 40rem) {
+  .says tr { display: flex; flex-wrap: wrap; justify-content: space-between; border-bottom: 1px solid #e4e7eb }
+  .says td, .says th { border: 0 } .says td:last-child, .says th:last-child { flex-basis: 100%; padding-top: 0 }
+}
 .text { white-space: pre-wrap; overflow-wrap: anywhere }
 .text { background: #f5f7fa; padding: .6rem .8rem; border-radius: .4rem; font: .85rem/1.5 ui-monospace, monospace }
 .text i { color: #7b8794; font-style: normal }
@@ -29,7 +37,9 @@ dl { margin: 0 } dt { color: #52606d; margin-top: .8rem } dd { margin: .2rem 0 0
 def write_page(folder):
     """Write report.html into a run's folder, from its checkpoint and its notes; returns the page's path."""
     path = checkpoint_in(folder)
-    page = run_page(load(path)[1], read(Path(path).parent / "notes.json"))
+    tensors, meta = load(path)
+    size = sum(a.size for name, a in tensors.items() if name.startswith("model/"))
+    page = run_page(meta, read(Path(path).parent / "notes.json"), size)
     out = Path(path).parent / "report.html"
     try:
         replace(out, page.encode())
@@ -38,8 +48,8 @@ def write_page(folder):
     return out
 
 
-def run_page(meta, notes):
-    """The page as HTML, of a checkpoint's `meta` and the notes beside it."""
+def run_page(meta, notes, n_parameters):
+    """The page as HTML, of a checkpoint's `meta`, the notes beside it, and the model's size."""
     try:
         stage, history, step, total = meta["stage"], meta["history"], meta["step"], meta["total"]
     except KeyError as error:
@@ -50,17 +60,16 @@ def run_page(meta, notes):
     sections = [("Curves", curves(history, settings, unit) if history else "<p>Nothing has been logged yet.</p>")]
     if notes["samples"]:
         what = "answers" if meta["kind"] == "reward" else "prompts"
-        sections.append((f"The same {what} on the way", samples(notes["samples"], unit)))
+        sections.append((f"The same {what} on the way", samples(notes["samples"], unit) + NOTES.get(stage, "")))
     if stage == "ppo" and history:
         sections.append(("What is logged", meanings(history)))
     sections.append(("Settings", tables(meta, settings)))
-    body = cards(meta, notes, history) + "".join(f"<h2>{escape(heading)}</h2>\n{html}\n" for heading, html in sections)
-    return report.page(TITLES.get(stage, stage), lead, [], style=STYLE, before=body)
+    return report.page(TITLES.get(stage, stage), lead, sections, style=STYLE, before=cards(notes, history, n_parameters))
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------
 
-def cards(meta, notes, history):
+def cards(notes, history, n_parameters):
     """The few numbers that one looks for first."""
     facts = [(f"{value:.3f}", name) for key, name in (("held_out", "nats a token, held out"), ("accuracy", "judged rightly"),
                                                       ("reward", "reward"), ("true_reward", "true reward"),
@@ -68,6 +77,7 @@ def cards(meta, notes, history):
              if (value := last(history, key)) is not None]
     if not facts and (loss := last(history, "loss")) is not None:
         facts = [(f"{loss:.3f}", "loss of the last batch logged")]
+    facts.append((f"{n_parameters:,}", "parameters"))
     if notes["clock"]:
         steps, seconds = notes["clock"][-1]
         facts.append((duration(seconds), "of training"))
