@@ -201,6 +201,13 @@ def test_characters_come_whole(server, monkeypatch):
     assert [c["logprobs"]["content"][-1]["token"] for c in chunks] == ["a", " ", "\ufffd", "\ufffd"]
 
 
+def test_parts_of_characters_have_names_of_their_own(server, monkeypatch):
+    scripted(monkeypatch, TOKENIZER.encode("한").tolist())
+    told = post(server, COMPLETION, prompt="x", max_tokens=3, logprobs=20)[1]["choices"][0]
+    assert told["text"] == "한" and told["logprobs"]["tokens"] == [r"bytes:\xed", r"bytes:\x95", r"bytes:\x9c"]
+    assert [len(others) for others in told["logprobs"]["top_logprobs"]] == [20] * 3
+
+
 @pytest.mark.parametrize("stop, text", [("at s", "the c"), (["zz", "mats", "cat"], "the "), ("the", ""), ([], "the cat sat")])
 def test_stop_strings(server, monkeypatch, stop, text):
     ids = TOKENIZER.encode("the cat sat").tolist()

@@ -25,6 +25,14 @@ def named(token, logprob):
     return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, LOWEST), "bytes": list(token)}
 
 
+def spelt(token):
+    """A token as text, of which no two are alike: what is no text by itself, part of a character, is written in hexadecimal."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+
+
 class Chat:
     """Answers of an assistant."""
 
@@ -91,7 +99,6 @@ class Completion:
     def logprobs(self, tokens):
         if not self.asked.logprobs:
             return None
-        shown = [(named(t.text, t.logprob), [named(*other) for other in t.others]) for t in tokens]
-        return {"tokens": [token["token"] for token, _ in shown], "token_logprobs": [token["logprob"] for token, _ in shown],
-                "top_logprobs": [{o["token"]: o["logprob"] for o in others} for _, others in shown],
+        return {"tokens": [spelt(t.text) for t in tokens], "token_logprobs": [max(t.logprob, LOWEST) for t in tokens],
+                "top_logprobs": [{spelt(text): max(logprob, LOWEST) for text, logprob in t.others} for t in tokens],
                 "text_offset": [t.start for t in tokens]}
