@@ -4,8 +4,9 @@
 Idea: whoever can say what comes next can say how likely a sentence is; and whoever can say that can choose the best of
 several translations, and correct spelling. A model that only counts letters is enough to see it.
 
-    python examples/01_probability_of_a_sentence.py                          # 5 seconds; --language ko, --text FILE
+    python examples/01_probability_of_a_sentence.py                          # --language ko, --text FILE
 
+Takes 5 s on two cores. Guess where it asks, before you read on.
 Last line: of 548 words 49 were mistyped; after correction 16 are wrong
 """
 # %%
@@ -42,7 +43,7 @@ model = NGram(learned, tokenizer, order=7)
 # 1. What comes next? After each beginning, the five letters that the model thinks likeliest.
 
 # %%
-print("1. What comes next?")
+print("1. What comes next? Guess first: after 'The old man said noth', how sure is it of the i?")
 for beginning in ("The old man said noth", "The d") if options.language == "en" else ("노인은 아무 말도 하지 않", "할머니는 "):
     p = np.exp(model.next_logprobs(model.ids(beginning)))
     likeliest = np.argsort(-p)[:5]
@@ -53,7 +54,7 @@ for beginning in ("The old man said noth", "The d") if options.language == "en" 
 
 # %%
 good, bad = choices[0][1][0], choices[0][1][2]
-print("\n2. The probability of a sentence")
+print("\n2. The probability of a sentence. Guess first: one in how many, for six words that are right?")
 for sentence in (good, bad):
     logp = model.sentence_logprob(sentence)
     print(f"   {sentence:<36} log p = {logp:7.2f}   p = {exp(logp):.1e}")
@@ -85,10 +86,10 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "surprise.png").write_bytes(png(figure))
 
 # %% [markdown]
-# 3. Which translation would one say? Before you read on: which mistakes can a model see that looks at seven letters?
+# 3. Which translation would one say? Which mistakes can a model see that looks at seven letters?
 
 # %%
-print("\n3. Which translation would one say?")
+print("\n3. Which translation would one say? Guess first: of twenty sentences, for how many does it choose the best?")
 meaning, candidates = choices[1]
 print(f"   {meaning}")
 for logp, sentence in rank(model, candidates):
@@ -101,7 +102,7 @@ print(f"   the best comes first {first} times out of {len(choices)}")
 # noise in text that the corrector has never seen.
 
 # %%
-print("\n4. Spelling")
+print("\n4. Spelling. Guess first: how many of the mistyped words does it mend, and how many good ones does it spoil?")
 corrector, rng = learn_corrector(learned), np.random.default_rng(0)
 noisy = [misspell_text(t, rng, rate=0.1) for t in held_out]
 print(f"   typed:     {noisy[1]}\n   corrected: {corrector.correct(noisy[1])}")

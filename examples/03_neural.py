@@ -4,8 +4,9 @@
 Idea: give every token a place in a space, and let a small network read the last few places (Bengio et al. 2003 [NPLM]).
 Nobody says where the places are: tokens that are used alike end up near each other.
 
-    python examples/03_neural.py                     # 10 seconds; --fast: fewer; --language ko, --text FILE
+    python examples/03_neural.py                     # --fast: fewer steps; --language ko, --text FILE
 
+Takes 10 s on two cores. Guess where it asks, before you read on.
 Last line: FeedForward, 8 characters of context: perplexity 5.28 a character, 2.40 bits a byte
 """
 # %%
@@ -52,7 +53,8 @@ config = PretrainConfig(steps=60 if options.fast else 1000, batch_size=32, lr=1e
 run = Run()
 pretrain(network, Windows(row(learned), 32), Windows(row(held_out), 32), config, rng=np.random.default_rng(1), run=run)
 model = NetworkModel(network, tokenizer)
-print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text:")
+print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text.\n"
+      f"   Guess first: with every token as likely as any other it would be {np.log(len(tokenizer)):.2f} nats; where does it end?")
 for logged in run.history:
     if "held_out" in logged and (logged["step"] % 200 == 0 or logged["step"] == config.steps):
         print(f"   step {logged['step']:>5.0f}   {logged['held_out']:.3f} nats a token")
@@ -61,7 +63,8 @@ for logged in run.history:
 # 2. It writes. A 3-gram sees 2 letters; this sees 8, and has few parameters: how many would a table for 8 letters have?
 
 # %%
-print(f"\n2. {model.sample(120, rng=np.random.default_rng(0), temperature=0.8)!r}")
+print("\n2. Guess first: does it write words? Would it know a word's end?")
+print(f"   {model.sample(120, rng=np.random.default_rng(0), temperature=0.8)!r}")
 print(f"   A table of all 9-grams would have {len(tokenizer):,} ** 9 = {len(tokenizer) ** 9:.0e} entries")
 
 # %% [markdown]
@@ -69,7 +72,7 @@ print(f"   A table of all 9-grams would have {len(tokenizer):,} ** 9 = {len(toke
 
 # %%
 vectors = network.wte.weight.data
-print("\n3. Neighbours")
+print("\n3. Neighbours. Guess first: which letters lie near a, and near a full stop?")
 for letter in "aet.T" if options.language == "en" else "ㅏㅓㄱㅂ.":
     if letter in tokenizer.chars:
         near, cosines = neighbours(vectors, tokenizer.encode(letter)[0])

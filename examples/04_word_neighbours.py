@@ -4,9 +4,11 @@
 Idea: to predict the next word, a network gives every word a place (Bengio et al. 2003 [NPLM]). Words that are followed by
 the same words end up together, so that the network finds pronouns, verbs and prepositions, of which nobody told it.
 
-    python examples/04_word_neighbours.py --text FILE    # a megabyte of stories: 80 seconds; without it, the few that ship
+    python examples/04_word_neighbours.py                # the few stories that ship; --fast: fewer steps
+    python examples/04_word_neighbours.py --text FILE    # a megabyte of stories, as in docs/neural.md: 80 s
 
-Last line: 1,500 words, 3,000 steps: perplexity 50.0 a word; nearest to he: she, alice, fox
+Takes 10 s on two cores. Guess where it asks, before you read on.
+Last line: 974 words, 600 steps: perplexity 330.3 a word; nearest to he: she, ever, bram
 """
 # %%
 import argparse
@@ -62,7 +64,8 @@ perplexity = NetworkModel(network, tokenizer).perplexity(held_out)
 places = network.wte.weight.data[3:3 + min(len(common), 300)]                    # without <pad>, <end>, <unk>
 words = [word for word, _ in common[:300]]
 places = places / np.linalg.norm(places, axis=-1, keepdims=True)
-print(f"{len(tokenizer.words) - 3:,} words, {network.n_parameters():,} parameters, {STEPS:,} steps\n\nnearest (cosine):")
+print(f"{len(tokenizer.words) - 3:,} words, {network.n_parameters():,} parameters, {STEPS:,} steps\n\n"
+      "Guess first: which words lie next to `he`, and which next to `three`? Nearest (cosine):")
 nearest = {}
 for word in "he his said little in and was king three would".split():
     if word in words:

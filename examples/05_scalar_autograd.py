@@ -30,7 +30,8 @@ STEPS = options.steps or (40 if options.fast else 300)
 
 
 # %% [markdown]
-# 1. The engine. An operation computes a value, and beside it a slope an input: how fast the result moves when that input does.
+# 1. The engine. An operation computes a value, and beside it a slope an input: how fast the result moves when that
+# input does.
 
 # %%
 class Number:
@@ -93,12 +94,12 @@ for name, x in {"a": a, "b": b, "c": c, "a b": product, "a b + c": total, "y": y
     print(f"   {name:<8} {x.value:+.3f}     moves y at {x.grad:+.3f}")
 
 # %% [markdown]
-# 2. What is used twice gets two gradients, and they add. Doubling a number by `x + x` thirty times makes 31 numbers, and from
-# the end to the beginning 2³⁰ ways lead: an engine that walked each way would never come home.
+# 2. What is used twice gets two gradients, and they add. Doubling a number by `x + x` thirty times makes 31 numbers,
+# and from the end to the beginning 2³⁰ ways lead: an engine that walked each way would never come home.
 
 # %%
-print("\n2. s = a + b, y = 5 a + s. Guess first: dy/da. And after doubling x by x + x thirty times, dy/dx, and for how many numbers\n"
-      "   does backward() run?")
+print("\n2. s = a + b, y = 5 a + s. Guess first: dy/da. And after doubling x by x + x thirty times, dy/dx, and for how many\n"
+      "   numbers does backward() run?")
 a, b = Number(2.0), Number(3.0)
 (a * 5 + (a + b)).backward()
 print(f"   dy/da = {a.grad:g}, dy/db = {b.grad:g}")
@@ -156,9 +157,9 @@ for step in range(STEPS):
         print(f"   step {step + 1:>4}   loss {loss.value:.3f}   {right:.0%} of the points on the right side")
 
 # %% [markdown]
-# 4. The tensor engine is this engine, with three changes: a value is an array; a slope is a function, since the slope of a
-# matrix product would be an array of four axes that nobody wants to write down; and where an array was broadcast, its gradient
-# is summed again.
+# 4. The tensor engine is this engine, with three changes: a value is an array; a slope is a function, since the slope
+# of a matrix product would be an array of four axes that nobody wants to write down; and where an array was broadcast,
+# its gradient is summed again.
 
 # %%
 print("\n4. The same network, its numbers gathered in four arrays. Guess first: how many times as fast is a step?")
@@ -217,5 +218,5 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "scalar-autograd.png").write_bytes(png(figure))
 
 # %%
-print(f"{agree.sum()} of {len(agree)} gradients agree; a step takes {times[60][0]:.1f} ms with numbers, {times[60][1]:.2f} ms "
-      f"with arrays")
+slow, fast = times[60]
+print(f"{agree.sum()} of {len(agree)} gradients agree; a step takes {slow:.1f} ms with numbers, {fast:.2f} ms with arrays")

@@ -1,9 +1,10 @@
 # %% [markdown]
 """# Is the gradient right?
 
-Idea: a derivative can be measured without any calculus: move the input a little, and see how far the result moves. Slow, but it
-needs nothing except the function, so it can catch what a person got wrong. Six backward passes with a mistake that somebody
-could make, and what finds them. A wrong gradient is worth the trouble: the loss falls with it, too.
+Idea: a derivative can be measured without any calculus: move the input a little, and see how far the result moves.
+Slow, but it needs nothing except the function, so it can catch what a person got wrong. Six backward passes with a
+mistake that somebody could make, and what finds them. A wrong gradient is worth the trouble: the loss falls with it,
+too.
 
     python examples/06_gradient_checking.py                  # --fast: fewer steps
 
@@ -52,12 +53,13 @@ def error(formula, dtype):
     return np.array(off)
 
 
-CURVES = {"one side, float64": (error("one side", np.float64), ORANGE), "both sides, float64": (error("both", np.float64), BLUE),
+CURVES = {"one side, float64": (error("one side", np.float64), ORANGE),
+          "both sides, float64": (error("both", np.float64), BLUE),
           "both sides, float32": (error("both", np.float32), RED)}
 for name, (off, _) in CURVES.items():
     print(f"   {name:<20} best at ε = {EPSILONS[off.argmin()]:.0e}: {off.min():.0e} off;   at ε = 1e-01: {off[2]:.0e}, "
           f"at ε = 1e-12: {off[24]:.0e}")
-print("   A large ε sees the curve bend; with a small one, two numbers that are nearly equal are subtracted, and their digits go.")
+print("   A large ε sees the curve bend; with a small one two nearly equal numbers are subtracted, and their digits go.")
 
 
 # %% [markdown]
@@ -131,8 +133,8 @@ WRONG = {"tanh: 1 - y": op(tanh_forward, tanh_backward),
          "embedding: repeats lost": op(embedding_forward, embedding_backward)}
 
 # %% [markdown]
-# Three ways to look. The sum of the result, on one row: the first that comes to mind. The same row with random weights in the
-# sum, as `gradcheck` does it. And `gradcheck` on several rows, in which a token comes twice.
+# Three ways to look. The sum of the result, on one row: the first that comes to mind. The same row with random weights
+# in the sum, as `gradcheck` does it. And `gradcheck` on several rows, in which a token comes twice.
 
 # %%
 print("\n2. Six mistakes, three checks. Guess first: which mistakes does the sum of a single row let pass?")
@@ -171,12 +173,12 @@ for name, said in found.items():
     print((f"   {name:<34}" + "   ".join(f"{'found' if s else '-':<{len(c)}}" for s, c in zip(said, CHECKS))).rstrip())
 print("   What it says of the third:")
 print("   " + found["layer norm: the spread forgotten"][-1])
-print("   Softmax and layer norm have rows whose sum never changes: their true gradient is 0, and a wrong one that is 0 looks right.")
+print("   The sum of a row of softmax or layer norm never changes: its gradient is 0, and a wrong one that is 0 looks right.")
 
 
 # %% [markdown]
-# 3. Does one need a check, where the loss would show it? A network that reads three letters and predicts the next learns with a
-# right layer norm and with ours, from the same start on the same batches.
+# 3. Does one need a check, where the loss would show it? A network that reads three letters and predicts the next
+# learns with a right layer norm and with ours, from the same start on the same batches.
 
 # %%
 print("\n3. The network learns with a right layer norm, and with the two wrong ones. Guess first: which losses fall?")
@@ -189,7 +191,8 @@ def learning_curve(norm):
     """The loss after each step, of next letters given three."""
     rng = np.random.default_rng(0)
     shapes = {"places": (V, 16), "w1": (96, 48), "w2": (V, 96)}
-    p = {name: tg.Tensor(rng.normal(0, 0.7 / shape[1] ** 0.5, shape), True, dtype=np.float32) for name, shape in shapes.items()}
+    p = {name: tg.Tensor(rng.normal(0, 0.7 / shape[1] ** 0.5, shape), True, dtype=np.float32)
+         for name, shape in shapes.items()}
     opt, losses = tg.optim.AdamW(p.values(), lr=3e-3, weight_decay=0.0), []
     for _ in range(STEPS):
         at = rng.integers(len(letters) - 3, size=64)
@@ -217,7 +220,7 @@ NORMS = {"right": (op(norm_forward, right_backward), GREEN),
 print(f"   gradcheck of the right one: {finds(NORMS['right'][0], 'layer norm', 3) or 'content'}")
 losses = {name: learning_curve(norm) for name, (norm, _) in NORMS.items()}
 for name, curve in losses.items():
-    print(f"   {name:<26} loss of the first 20 steps {curve[:20].mean():.2f}, of the last tenth {curve[-STEPS // 10:].mean():.3f} nats")
+    print(f"   {name:<26} loss of the first 20 steps {curve[:20].mean():.2f}, of the last tenth {curve[-STEPS // 10:].mean():.3f}")
 print("   All learn. Nothing in the curve of a wrong one says that it could be better: that is why gradients are checked.")
 
 # %% [markdown]
@@ -231,7 +234,7 @@ for p in gpt.parameters():
 idx, targets = Windows(np.arange(40) * 7 % 9, 6).sample(np.random.default_rng(1), 2)
 print(f"\n4. A GPT of {gpt.n_parameters()} parameters. Guess first: how often must its loss be computed?")
 tg.gradcheck(lambda *parameters: gpt.loss(idx, targets), *gpt.parameters())
-print(f"   {2 * gpt.n_parameters():,} times, two for each parameter; backward() needs one pass. All {gpt.n_parameters()} agree.")
+print(f"   {2 * gpt.n_parameters():,} times, two for each parameter; backward() needs one pass. All of them agree.")
 
 # %%
 figure, axes = panels(1, 2, size=(4.6, 3.4))
@@ -243,12 +246,13 @@ axes[0].legend(loc="lower left")
 for name, curve in losses.items():
     smooth = np.convolve(curve, np.ones(SMOOTH) / SMOOTH, "valid")
     axes[1].plot(np.arange(len(smooth)) + SMOOTH, smooth, color=NORMS[name][1], label=name)
-axes[1].set(title="Layer norm, right and wrong: all learn", xlabel="step", ylabel=f"nats a letter, mean of {SMOOTH} steps", ylim=(None, 2.6))
+axes[1].set(title="Layer norm, right and wrong: all learn", xlabel="step", ylim=(None, 2.6),
+            ylabel=f"nats a letter, mean of {SMOOTH} steps")
 axes[1].legend()
 options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "gradient-checking.png").write_bytes(png(figure))
 
 # %%
 one, weighted, several = (sum(said[i] is not None for said in found.values()) for i in range(3))
-print(f"of {len(WRONG)} planted mistakes a sum of one row finds {one}, random weights on it {weighted}, gradcheck on several rows "
-      f"{several}")
+print(f"of {len(WRONG)} planted mistakes a sum of one row finds {one}, random weights on it {weighted}, "
+      f"gradcheck on several rows {several}")

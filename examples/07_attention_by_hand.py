@@ -1,10 +1,11 @@
 # %% [markdown]
 """# Attention by hand
 
-Idea: attention is a weighted mean of what was seen before. A query says what a place looks for, a key what a place has to
-offer; where they match, the weight is large, and the place's value is fetched. Here nothing is learned: we write queries, keys
-and values ourselves, first to average, then to look one place back, then to find what followed the last time. Two such heads,
-one after the other, continue any pattern that repeats ([INDUCTION] found that trained transformers build the very same).
+Idea: attention is a weighted mean of what was seen before. A query says what a place looks for, a key what a place has
+to offer; where they match, the weight is large, and the place's value is fetched. Here nothing is learned: we write
+queries, keys and values ourselves, first to average, then to look one place back, then to find what followed the last
+time. Two such heads, one after the other, continue any pattern that repeats ([INDUCTION] found that trained
+transformers build the very same).
 
     python examples/07_attention_by_hand.py                  # --pattern TEXT: a pattern of yours; --fast: fewer strings
 
@@ -61,11 +62,11 @@ print(f"   No preference: the mean of all so far. Against the library's attentio
       f"{np.abs(ours - theirs).max():.0e} at most")
 
 # %% [markdown]
-# 2. Why the scores are divided by √D. The product of two random vectors of D numbers is about √D large, so without the division
-# long vectors make softmax choose one place and ignore the rest, where its gradient vanishes.
+# 2. Why the scores are divided by √D. The product of two random vectors of D numbers is about √D large, so without the
+# division long vectors make softmax choose one place and ignore the rest, where its gradient vanishes.
 
 # %%
-print("\n2. Random queries and keys, 16 places. Guess first: the largest weight of a row, on average, for D = 4, 64 and 1024?")
+print("\n2. Random queries and keys, 16 places. Guess first: a row's largest weight, on average, for D = 4, 64 and 1024?")
 for D in (4, 64, 1024):
     q, k = rng.standard_normal((2, 200, 16, D))
     scores = q @ k.swapaxes(-1, -2)                               # (200, 16, 16)
@@ -101,21 +102,21 @@ print("   letters  " + " ".join(letters))
 print("   fetched  " + " ".join(tokenizer.decode(fetched.argmax(-1)[i:i + 1]) for i in range(len(ids))))
 
 # %% [markdown]
-# 4. A head that finds what followed last time. The key of a place is now what head 1 fetched for it: the letter before. The query
-# is the place's own letter. They match at a place whose predecessor is what I am: right after the last time that I was here.
-# The value there is the letter that came: a prediction.
+# 4. A head that finds what followed last time. The key of a place is now what head 1 fetched for it: the letter before.
+# The query is the place's own letter. They match at a place whose predecessor is what I am: right after the last time
+# that I was here. The value there is the letter that came: a prediction.
 
 
 # %%
 def follow(tokens, n):
-    """Two heads, one after the other: at each place the scores of the next letter (T, n), and the second head's weights (T, T)"""
+    """Two heads, one after the other: scores of the next letter at each place (T, n), and the second head's weights (T, T)"""
     before, _ = previous(tokens, n)
     before[0] = 0                                                 # the first letter followed nothing
     return attend(SHARP * n ** 0.5 * one_hot(tokens, n), before, one_hot(tokens, n))
 
 
 expected, found = follow(ids, len(tokenizer))
-print("\n4. Guess first: where does each letter of the second time look, and what of the first time, when nothing matches yet?\n")
+print("\n4. Guess first: where does each letter of the second time look, and where those of the first, when nothing matches?\n")
 show(found, letters)
 guesses = expected.argmax(-1)
 print("\n   letters      " + " ".join(letters))
@@ -124,13 +125,13 @@ print("   it predicts  " + " ".join(" " if t < half else tokenizer.decode(guesse
       "      (the place to the right is what came)")
 
 # %% [markdown]
-# 5. On strings that nobody has seen: twelve letters in any order, and the same again. And with letters that may come twice in the
-# twelve?
+# 5. On strings that nobody has seen: twelve letters in any order, and the same again. And with letters that may come
+# twice in the twelve?
 
 # %%
 STRINGS = 40 if options.fast else 200
-print(f"\n5. {STRINGS} random strings of 12 letters, each written twice. Guess first: what share of the second half is predicted, "
-      "if no\n   letter comes twice in the twelve, and if they may?")
+print(f"\n5. {STRINGS} random strings of 12 letters, each written twice. Guess first: what share of the second half is\n"
+      "   predicted, if no letter comes twice in the twelve, and if they may?")
 shares = {}
 for kind, twice in (("all different", False), ("some twice", True)):
     hits = []
@@ -147,7 +148,8 @@ print("   A letter that has come twice has two successors: the weights are share
 figure, axes = panels(1, 4, size=(3.5, 3.5))
 nothing = np.zeros((len(ids), 1))
 average = attend(nothing, nothing, nothing)[1]
-for ax, (title, weights) in zip(axes, (("no preference", average), ("one place back", back), ("what followed last time", found))):
+maps = {"no preference": average, "one place back": back, "what followed last time": found}
+for ax, (title, weights) in zip(axes, maps.items()):
     ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(letters)), letters)
     ax.set_yticks(range(len(letters)), letters)

@@ -1,9 +1,9 @@
 # %% [markdown]
 """# A tiny GPT learns to write
 
-Idea: everything so far, together: characters become numbers, a transformer predicts every next one, and a loop of eight lines
-moves its parameters. It writes something every few hundred steps, so that one can watch it learn: spaces first, then words.
-It reads the English stories that come with the package, or, as is the custom, Shakespeare's plays:
+Idea: everything so far, together: characters become numbers, a transformer predicts every next one, and a loop of eight
+lines moves its parameters. It writes something every few hundred steps, so that one can watch it learn: spaces first,
+then words. It reads the English stories that come with the package, or, as is the custom, Shakespeare's plays:
 
     python examples/08_tiny_gpt.py                           # --steps N; --fast: fewer steps; --text FILE: a text of yours
     tinygrad-lm data get tinyshakespeare                     # once: a megabyte from the network, its checksum compared
@@ -44,8 +44,8 @@ T, C, LAYERS = (32, 32, 2) if options.fast else (64, 96, 3)
 rng = np.random.default_rng(options.seed)
 
 # %% [markdown]
-# 1. A text is a row of numbers. An example is a stretch of T of them; what is to be predicted is the same stretch one further on.
-# The last tenth is kept apart, to measure on.
+# 1. A text is a row of numbers. An example is a stretch of T of them; what is to be predicted is the same stretch one
+# further on. The last tenth is kept apart, to measure on.
 
 # %%
 text = read_text(options.text) if options.text else stories("en")
@@ -58,10 +58,11 @@ print(f"1. {len(ids):,} characters, {len(set(text))} different ones")
 print(f"   it reads        {tokenizer.decode(idx[0, :24])!r}\n   it is to say    {tokenizer.decode(targets[0, :24])!r}")
 model = GPT(GPTConfig(V, T, n_layer=LAYERS, n_head=4, n_embd=C, dropout=0.1), rng=rng)
 print(f"   Guess first: what is the loss of a model of {model.n_parameters():,} random numbers?")
-print(f"   {evaluate(model, held_out):.2f} nats a character; with every character as likely as any other, log {V} = {log(V):.2f}")
+print(f"   {evaluate(model, held_out):.2f} nats a character; if all were equally likely, log {V} = {log(V):.2f}")
 
 # %% [markdown]
-# 2. The loop: a rate that warms up and falls, a batch, a step. Now and then we measure, and let it write from the same beginning.
+# 2. The loop: a rate that warms up and falls, a batch, a step. Now and then we measure, and let it write from the same
+# beginning.
 
 # %%
 def write(length=240, *, temperature=0.8):
@@ -75,8 +76,8 @@ def shown(written, width=100):
     return "\n".join("      " + part for part in wrap(" ".join(written.split()), width))
 
 
-print(f"\n2. Guess first: in {STEPS} steps, which comes first: words, spaces or the letters' frequencies? And does the loss on what it\n"
-      "   has not read fall to the end?")
+print(f"\n2. Guess first: in {STEPS} steps, which comes first: words, spaces or the letters' frequencies? And does the loss\n"
+      "   on what it has not read fall to the end?")
 opt = tg.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1)
 history, samples = [], {}
 for step in range(1, STEPS + 1):
@@ -121,8 +122,8 @@ chosen = list(samples)[::max(1, len(samples) // 4)][:3] + list(samples)[-1:]
 for i, step in enumerate(chosen):
     printable = "".join(c if c.isprintable() and ord(c) < 0x250 else " " for c in " ".join(samples[step].split()))
     axes[1].text(0, 0.97 - 0.25 * i, f"step {step}", color=BLUE, weight="bold", va="top", fontsize=8)
-    axes[1].text(0, 0.91 - 0.25 * i, "\n".join(wrap(printable, 80)[:3]).replace("$", r"\$"), color=INK, va="top", fontsize=7.5,
-                 family="monospace", linespacing=1.3)
+    axes[1].text(0, 0.91 - 0.25 * i, "\n".join(wrap(printable, 80)[:3]).replace("$", r"\$"), color=INK, va="top",
+                 fontsize=7.5, family="monospace", linespacing=1.3)
 options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "tiny-gpt.png").write_bytes(png(figure))
 

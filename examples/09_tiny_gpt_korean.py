@@ -1,15 +1,15 @@
 # %% [markdown]
 """# A tiny GPT learns Korean
 
-Idea: the same network and the same loop, in a script where a character is a syllable built of letters. What is a token then? With
-a token a letter (jamo) 33 of them spell every syllable there is; with byte-level merges a token is a frequent piece, and a text
-is fewer of them. Both read the same Korean stories, as many steps each, and both are measured in bits a byte: losses a token
-cannot be compared where tokens differ.
+Idea: the same network and the same loop, in a script where a character is a syllable built of letters. What is a token
+then? With a token a letter (jamo) 33 of them spell every syllable there is; with byte-level merges a token is a
+frequent piece, and a text is fewer of them. Both read the same Korean stories, as many steps each, and both are
+measured in bits a byte: losses a token cannot be compared where tokens differ.
 
     python examples/09_tiny_gpt_korean.py                    # --steps N; --fast: fewer steps; --text FILE: a text of yours
 
 Takes 60 s on two cores. There is a question before each result: answer it before you read on.
-Last line: letters 2.25 bits a byte at best, 2.25 at the end; merges 2.30 bits a byte at best, 2.34 at the end; a 5-gram of letters 1.88
+Last line: bits a byte: letters 2.25, at best 2.25; merges 2.34, at best 2.30; a 5-gram of letters 1.88
 """
 # %%
 import argparse
@@ -93,21 +93,22 @@ def learn(name, tokenizer):
     return model, history
 
 
-print("\n2. Guess first: which of the two writes whole words sooner? Which has the larger loss a\n   token, and which the larger a byte?")
+print("\n2. Guess first: which of the two writes whole words sooner? Which has the larger loss a token, and which a byte?")
 trained = {name: learn(name, tokenizer) for name, tokenizer in TOKENIZERS.items()}
 
 # %% [markdown]
-# 3. What a network of letters can do wrong that one of syllables cannot: letters in an order that makes no syllable stay letters.
+# 3. What a network of letters can do wrong that one of syllables cannot: letters in an order that makes no syllable
+# stay letters.
 
 # %%
-print("\n3. Guess first: how many of a hundred syllables that it writes, letter by letter, fall apart? And words that nobody wrote?")
+print("\n3. Guess first: how many syllables that are written letter by letter fall apart? How many words are in the text?")
 words = set(text.split())
 for name, (model, _) in trained.items():
     written = write(model, TOKENIZERS[name], 400 if name == "letters" else 200)
     syllables = sum("가" <= c <= "힣" for c in written)
     single = sum("ㄱ" <= c <= "ㅣ" for c in written) + written.count("\ufffd")
     own = np.mean([word in words for word in written.split()[:-1]] or [0])
-    print(f"   {name:<8} {syllables} syllables, {single} letters or bytes that are none; {own:.0%} of its words are in the text\n"
+    print(f"   {name:<8} {syllables} syllables, {single} loose letters or bytes; {own:.0%} of its words are in the text\n"
           f"      {written[:110]}")
 
 # %% [markdown]
@@ -128,5 +129,5 @@ options.out.mkdir(parents=True, exist_ok=True)
 
 # %%
 bits = {name: [h["bits"] for h in history] for name, (_, history) in trained.items()}
-print("; ".join(f"{name} {min(b):.2f} bits a byte at best, {b[-1]:.2f} at the end" for name, b in bits.items()) +
+print("bits a byte: " + "; ".join(f"{name} {b[-1]:.2f}, at best {min(b):.2f}" for name, b in bits.items()) +
       f"; a 5-gram of letters {counted:.2f}")

@@ -2,13 +2,14 @@
 """# From n-grams to a GPT, at the same budget of tokens
 
 Idea: three kinds of model may read the same number of tokens of the same text, and are asked about the same held-out text.
-Which predicts it best? Guess before you run it: the answer depends on how much there is to read, and how often one may.
+Which predicts it best? The answer depends on how much there is to read, and how often one may.
 
-    python examples/10_ngram_to_gpt.py           # letters: a minute; --fast: seconds; --language ko, --text FILE, --budgets
+    python examples/10_ngram_to_gpt.py           # letters; --fast: small budgets; --language ko, --text FILE, --budgets
     python examples/10_ngram_to_gpt.py --tokens words --text FILE       # words of a megabyte of text: five minutes
 
 Every point is kept in the folder of the figure, which shows letters and words side by side, where both were run.
 
+Takes 60 s on two cores. Guess where it asks, before you read on.
 Last line: after 1,048,576 letters read: 5-gram 4.00, FeedForward 5.19, GPT 4.55
 """
 # %%
@@ -96,6 +97,7 @@ asked = {"text": options.text.name if options.text else f"the shipped stories ({
          "sha256": sha256(text.encode()).hexdigest(), "once": len(tokens), "networks": [small, large, rates]}
 found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
 points = found["points"] if found.get("asked") == asked else {}                  # of another text: start anew
+print(f"Guess first: having read {budgets[0]:,} and {budgets[-1]:,} {options.tokens}, which predicts the held-out text best?")
 for budget in budgets:
     point = points.setdefault(str(budget), {})
     for name, (learn, _) in KINDS.items():

@@ -5,9 +5,11 @@ Idea: a base model has read what "cat" is backwards, and cannot be asked for it:
 few hundred instructions with their answers teach it what a question is (Ouyang et al. 2022 [INSTRUCT]). Each instruction has
 a checker, so obedience is a number, before and after.
 
-    python examples/14_instructions.py               # some minutes; --fast: seconds
+    python examples/14_instructions.py               # --fast: seconds
+    python examples/14_instructions.py --full        # what docs/instructions.md quotes: three minutes
 
-Last line: it obeys 0% of the held-out instructions before, 26% after, and 100% of those that it learned from
+Takes 45 s on two cores. Guess where it asks, before you read on.
+Last line: it obeys 1% of the held-out instructions before, 25% after, and 89% of those that it learned from
 """
 # %%
 import argparse
@@ -31,11 +33,13 @@ from tinygrad_lm.train.sft import SFTConfig, sft
 options = argparse.ArgumentParser()
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--seed", type=int, default=0)
-options.add_argument("--steps", type=int, nargs=2, default=(1500, 600), help="of pretraining, and of fine-tuning")
-options.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
+options.add_argument("--steps", type=int, nargs=2, help="of pretraining, and of fine-tuning")
+length = options.add_mutually_exclusive_group()
+length.add_argument("--full", action="store_true", help="1500 steps of pretraining and 600 of fine-tuning")
+length.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
 options = options.parse_args()
 T = 72                                                                           # tokens that the model reads
-steps, width = ((6, 6), 32) if options.fast else (options.steps, 64)
+steps, width = ((6, 6), 32) if options.fast else ((1500, 600) if options.full else options.steps or (1200, 400), 64)
 
 # %% [markdown]
 # 1. The base model reads stories, and lines about words: `cat: backwards tac.` or `cat: letters 3.` No line is a

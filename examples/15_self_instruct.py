@@ -3,11 +3,13 @@
 
 Idea: instructions are dear. From a few dozen a model can propose more, and answer them itself; a filter keeps what is new
 (Wang et al. 2023 [SELFINSTRUCT]). Nobody looks at the answers. Here every answer can be judged: how much of such data is
-wrong, and does a model that learns from it obey more than one that learned from the seeds alone? Guess before you run it.
+wrong, and does a model that learns from it obey more than one that learned from the seeds alone?
 
-    python examples/15_self_instruct.py                 # two to three minutes on two cores; --fast: seconds
+    python examples/15_self_instruct.py                 # --fast: seconds
+    python examples/15_self_instruct.py --full          # what docs/instructions.md quotes: two to three minutes
 
-Last line: held-out instructions obeyed: seeds alone 8%, with the model's own 8%; 50% of its own answers are wrong
+Takes 50 s on two cores. Guess where it asks, before you read on.
+Last line: held-out instructions obeyed: seeds alone 8%, with the model's own 7%; 67% of its own answers are wrong
 """
 # %%
 import argparse
@@ -29,10 +31,14 @@ from tinygrad_lm.train.sft import SFTConfig
 options = argparse.ArgumentParser()
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure and the base model")
 options.add_argument("--seed", type=int, default=0)
-options.add_argument("--rounds", type=int, default=3)
-options.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
+options.add_argument("--rounds", type=int, help="2 by default, 3 with --full")
+length = options.add_mutually_exclusive_group()
+length.add_argument("--full", action="store_true", help="more steps and proposals")
+length.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
 options = options.parse_args()
-steps, width, proposals = ((6, 6), 32, 16) if options.fast else ((1500, 300), 64, 200)
+steps, width, proposals = (((6, 6), 32, 16) if options.fast else ((1500, 300), 64, 200) if options.full else
+                           ((1200, 300), 64, 150))
+ROUNDS = options.rounds or (3 if options.full else 2)
 T, SEEDS = 72, 4                                                                 # seeds of each kind in each language
 
 # %% [markdown]
@@ -64,11 +70,11 @@ def tuned(pairs, *, also_asking=False):
 
 
 # %% [markdown]
-# 2. Rounds. Guess first: of 200 proposals, how many are new, and how many of those are questions at all? Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it asks
-# and the filter keeps joins the pool.
+# 2. Rounds. Each begins by fine-tuning the base model on the pool, on the questions too, so that it can ask; what it
+# asks and the filter keeps joins the pool.
 
 # %%
-print(f"\nGuess first: of {proposals} proposals a round, how many will the filter keep?")
+print(f"\nGuess first: of {proposals} proposals a round, how many will the filter keep, and how many of those are questions?")
 first = tuned(seeds)
 
 
@@ -78,7 +84,7 @@ def propose(pool, n):
 
 
 answer = si.answerer(first, tokenizer, template, rng=rng)
-own, history = si.self_instruct(seeds, propose, answer, rounds=options.rounds, proposals=proposals)
+own, history = si.self_instruct(seeds, propose, answer, rounds=ROUNDS, proposals=proposals)
 print("\n2. " + "".join(f"{name:>12}" for name in ("round", *history[0])))
 for number, counts in enumerate(history, 1):
     print("   " + "".join(f"{n:12}" for n in (number, *counts.values())))
@@ -101,8 +107,8 @@ figure, (left, right) = panels(1, 2, size=(4.6, 3.4))
 left.hist([k.similarity for k in own], bins=np.linspace(0, si.SIMILAR, 15), color=BLUE)
 left.set(title="How near the nearest in the pool was", xlabel="ROUGE-L", ylabel="instructions kept", xlim=(0, 1))
 left.axvline(si.SIMILAR, color=GREY, ls="--", lw=1)
-numbers = np.arange(1, options.rounds + 1)
-bottom = np.zeros(options.rounds)
+numbers = np.arange(1, ROUNDS + 1)
+bottom = np.zeros(ROUNDS)
 right_ones = [h["known"] - h["wrong"] for h in history]
 for label, values, color in (("right", right_ones, GREEN), ("wrong", [h["wrong"] for h in history], ORANGE),
                              ("no checker", [h["kept"] - h["known"] for h in history], GREY)):

@@ -3,12 +3,13 @@
 
 Idea: a model that knows names learns to obey `^k5>` (a name of 5 letters with k). Once all its weights may move; then they
 are frozen, and thin matrices beside them learn, of rank 1 to 16. How much does obedience lose, and how much memory is won?
-Guess before you run it: with a thirtieth of the numbers, does it obey half as often? And what if the marks `5` and `>` are
-new to it?
+And what if the marks `5` and `>` are new to it?
 
-    python examples/16_lora.py                     # about two minutes on two cores; --fast: seconds; --ranks
+    python examples/16_lora.py                     # --ranks 1 2 4; --fast: seconds
+    python examples/16_lora.py --full              # what docs/lora.md quotes: two to three minutes
 
-Last line: all weights obey 92.4% with 1.85 MB of gradients and moments; rank 1 and the embedding 84.7% with 0.06 MB
+Takes 35 s on two cores. Guess where it asks, before you read on.
+Last line: all weights obey 82.6% with 1.85 MB of gradients and moments; rank 1 and the embedding 68.9% with 0.06 MB
 """
 # %%
 import argparse
@@ -32,10 +33,13 @@ from tinygrad_lm.train.sft import SFTConfig, sft
 options = argparse.ArgumentParser()
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--ranks", type=int, nargs="+", help="ranks to try")
-options.add_argument("--fast", action="store_true", help="few steps and ranks")
+length = options.add_mutually_exclusive_group()
+length.add_argument("--full", action="store_true", help="more steps and ranks")
+length.add_argument("--fast", action="store_true", help="few steps and ranks")
 options = options.parse_args()
-ranks = options.ranks or ([1, 2] if options.fast else [1, 2, 4, 8, 16])
-before, steps, N = (20, 10, 100) if options.fast else (600, 300, 1000)             # steps of pretraining, of tuning; prompts
+ranks = options.ranks or ([1, 2] if options.fast else [1, 2, 4, 8, 16] if options.full else [1, 4, 16])
+before, steps, N = (20, 10, 100) if options.fast else (600, 300, 1000) if options.full else (400, 200, 1000)
+# steps of pretraining, and of tuning; prompts
 
 train, held_out = names.split_names(names.load_names())
 chosen = [train[i] for i in np.random.default_rng(0).permutation(len(train))[:3000]]

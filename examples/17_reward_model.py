@@ -1,9 +1,10 @@
 # %% [markdown]
 """# A reward model: what do people like?
 
-Idea: nobody can write down what a good answer is, but anybody can say which of two is better. A reward model learns from such
-votes to give every answer a number, such that the better one's is higher (Ouyang et al. 2022 [INSTRUCT], eq. 1). The person here
-is simulated, with noise in every vote, so that one can also look behind the curtain: is what the model learned what they think?
+Idea: nobody can write down what a good answer is, but anybody can say which of two is better. A reward model learns
+from such votes to give every answer a number, such that the better one's is higher (Ouyang et al. 2022 [INSTRUCT], eq.
+1). The person here is simulated, with noise in every vote, so that one can also look behind the curtain: is what the
+model learned what they think?
 
     python examples/17_reward_model.py                       # --fast: seconds
 
@@ -45,7 +46,8 @@ if options.fast:
 folder = options.out / ("names-fast" if options.fast else "names")                # kept: the next example starts here, too
 demo = Demo(folder, size, seed=options.seed, resume=True, show=False, device="cpu")
 with one_blas_thread():
-    tuned = fine_tuned(demo, pretrained(demo, lambda said: print(f"1. {said}")), lambda said: print(f"   {said}", flush=True))
+    base = pretrained(demo, lambda said: print(f"1. {said}"))
+    tuned = fine_tuned(demo, base, lambda said: print(f"   {said}", flush=True))
 
 # %% [markdown]
 # 2. Votes. The model answers each prompt four times, and the person puts the four in an order: six pairs from one look.
@@ -66,8 +68,8 @@ def spelt(tokens):
     return tokenizer.decode(tokens[:PROMPT_LENGTH]), tokenizer.decode(tokens[PROMPT_LENGTH:])
 
 
-print("\n2. Four answers to a prompt. Guess first: in which order does the person put them? They like an answer that does what was\n"
-      "   asked, sounds soft, and could be a name.")
+print("\n2. Four answers to a prompt. Guess first: in which order does the person put them? They like an answer that does what\n"
+      "   was asked, sounds soft, and could be a name.")
 for n in range(3):
     answers = [f"{spelt(written[n, k])[1]} ({truth[n, k]:+.1f})" for k in order[n]]
     print(f"   {spelt(written[n, 0])[0]}  best first: " + ", ".join(answers))
@@ -76,11 +78,12 @@ print(f"   In brackets what they really think, which no model sees. Asked twice,
       f"{pair_accuracy(-ranks, -ranks_again):.0%} of the pairs alike.")
 
 # %% [markdown]
-# 3. The loss of a pair is -log σ(r⁺ - r⁻). The model is the fine-tuned GPT with one number for a head, read off at the last token.
+# 3. The loss of a pair is -log σ(r⁺ - r⁻). The model is the fine-tuned GPT with one number for a head, read off at the
+# last token.
 
 # %%
-print(f"\n3. Guess first: learning from {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} rankings, how many of the held-out pairs come\n"
-      "   out in the order of what the person really thinks?")
+print(f"\n3. Guess first: learning from {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} rankings, how many of the held-out\n"
+      "   pairs come out in the order of what the person really thinks?")
 ranked = np.take_along_axis(written, order[..., None], axis=1)
 found = {}
 with one_blas_thread():
@@ -92,7 +95,8 @@ with one_blas_thread():
         learned = road.learned_scores(reward, kept)
         seen = road.learned_scores(reward, ranked[:n])
         found[n] = pair_accuracy(learned, kept_truth), pair_accuracy(seen)
-        print(f"   {n:>5} rankings: {found[n][0]:.0%} of held-out pairs as in truth; {found[n][1]:.0%} of the votes it learned from",
+        truly, votes = found[n]
+        print(f"   {n:>5} rankings: {truly:.0%} of held-out pairs as in truth; {votes:.0%} of the votes it learned from",
               flush=True)
 print("   All took as many steps. What has only a few votes to learn from learns them by heart, with their noise.")
 
@@ -133,7 +137,8 @@ axes[0].set(title="Pairs in the right order", xscale="log", xlabel="rankings lea
 axes[0].set_xticks(list(found), list(found))
 axes[0].minorticks_off()
 axes[0].legend()
-for k, color, label in ((0, BLUE, "its own answer"), (2, GREY, "drawn at temperature 1.4"), (3, ORANGE, "another prompt's answer")):
+for k, color, label in ((0, BLUE, "its own answer"), (2, GREY, "drawn at temperature 1.4"),
+                        (3, ORANGE, "another prompt's answer")):
     axes[1].plot(kept_truth[:, k], learned[:, k], "o", ms=2, color=color, alpha=0.5, label=label)
 axes[1].set(title="What it learned, and what they think", xlabel="true reward", ylabel="learned reward")
 axes[1].legend(markerscale=2.5, fontsize=8)
@@ -144,5 +149,6 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "reward-model.png").write_bytes(png(figure))
 
 # %%
-print(f"from {SIZES[-1]} rankings it orders {found[SIZES[-1]][0]:.0%} of held-out pairs as the person truly would, from {SIZES[0]} "
-      f"rankings {found[SIZES[0]][0]:.0%}")
+few, many = SIZES[0], SIZES[-1]
+print(f"from {many} rankings it orders {found[many][0]:.0%} of held-out pairs as the person truly would, from {few} rankings "
+      f"{found[few][0]:.0%}")

@@ -1,9 +1,9 @@
 # %% [markdown]
 """# PPO, and what it really climbs
 
-Idea: a reward model gives every answer a number; PPO [PPO] changes the model until its own answers get higher ones, and a KL
-penalty holds it close to what it was. The number is learned, not true. Here the person behind it is simulated, so that both can
-be drawn: what PPO climbs, and what the person thinks of it.
+Idea: a reward model gives every answer a number; PPO [PPO] changes the model until its own answers get higher ones, and
+a KL penalty holds it close to what it was. The number is learned, not true. Here the person behind it is simulated, so
+that both can be drawn: what PPO climbs, and what the person thinks of it.
 
     python examples/18_ppo.py                                # --fast: seconds; --full: the demo's sizes, 3 minutes
 
@@ -41,11 +41,12 @@ elif options.fast:
                    ppo=PPOConfig(iterations=4, warmup=1, batch_size=16))
 
 # %% [markdown]
-# 1. The road so far: a model that obeys, and a reward model that has learned from ranked answers. A second reward model, with a
-# blind spot, has learned only from the fine-tuned model's own answers, and has hardly ever seen an instruction broken.
+# 1. The road so far: a model that obeys, and a reward model that has learned from ranked answers. A second reward
+# model, with a blind spot, has learned only from the fine-tuned model's own answers, and has hardly ever seen an
+# instruction broken.
 
 # %%
-folder = options.out / ("names" + "-full" * options.full + "-fast" * options.fast)         # what is there is not learned again
+folder = options.out / ("names" + "-full" * options.full + "-fast" * options.fast)         # what is there is kept
 demo = Demo(folder, size, seed=options.seed, resume=True, show=False, device="cpu")
 print("1. The road so far")
 with one_blas_thread():
@@ -67,9 +68,10 @@ with one_blas_thread():
             end=tokenizer.end, pad=tokenizer.pad, watch=road.watch)
         policies[name], histories[name] = policy, run.history
         rows[name] = row = judge_policy(demo, name, policy, tuned, score, baseline)
-        print(f"   {name:<15} learned {row['learned reward']:+.2f}   true {row['true reward']:+.2f}   obeys {row['obeys']:.0%}   "
-              f"KL {row['KL']:.1f} nats   wins {row['win rate']:.0%}", flush=True)
-print(f"   {'before':<15} learned +0.00   true {road.true_scores(baseline).mean():+.2f}   obeys {road.obedience(baseline):.0%}")
+        print(f"   {name:<15} learned {row['learned reward']:+.2f}   true {row['true reward']:+.2f}   "
+              f"obeys {row['obeys']:.0%}   KL {row['KL']:.1f} nats   wins {row['win rate']:.0%}", flush=True)
+print(f"   {'before':<15} learned +0.00   true {road.true_scores(baseline).mean():+.2f}   "
+      f"obeys {road.obedience(baseline):.0%}")
 
 # %% [markdown]
 # 3. Read the answers: numbers that go up are not yet answers that are good.
@@ -87,11 +89,11 @@ for prompt, *answers in zip(SHOWN, *columns):
 # 4. The picture: both rewards while it learns, and how far from the fine-tuned model it has gone.
 
 # %%
-print("\n4. Guess first: at which iteration should the second run have been stopped, and could one have seen that without the truth?")
+print("\n4. Guess first: when should the second run have been stopped, and could one have seen that without the truth?")
 true = [h["true_reward"] for h in histories["without"]]
 best = int(np.argmax(np.convolve(true, np.ones(3) / 3, "valid"))) + 2 if len(true) > 2 else 1
-print(f"   Its true reward was highest around iteration {best} of {len(true)}, at KL {histories['without'][best - 1]['kl']:.1f}; "
-      "the learned one rose on")
+print(f"   Its true reward was highest around iteration {best} of {len(true)}, at KL "
+      f"{histories['without'][best - 1]['kl']:.1f}; the learned one rose on")
 figure, axes = panels(1, 3, size=(4.0, 3.3))
 for ax, (name, history) in zip(axes, histories.items()):
     line(ax, history, "reward", "learned (seen)", color=BLUE)
@@ -112,4 +114,5 @@ options.out.mkdir(parents=True, exist_ok=True)
 (options.out / "ppo.png").write_bytes(png(figure))
 
 # %%
-print("; ".join(f"{name}: learned {row['learned reward']:+.2f}, true {row['true reward']:+.2f}" for name, row in rows.items()))
+print("; ".join(f"{name}: learned {row['learned reward']:+.2f}, true {row['true reward']:+.2f}"
+                for name, row in rows.items()))

@@ -4,9 +4,10 @@
 Idea: a model that names is tuned to please a person who likes soft names. Nobody told that person's reward model that answers
 with `an` in them are forbidden. What happens to the forbidden ones, and how does a second reward model hold them down?
 
-    python examples/22_two_rewards.py                 # under two minutes on two cores; --fast: seconds; --seeds 0 1 2
+    python examples/22_two_rewards.py                 # --fast: seconds; --seeds 0 1 2
 
-Last line: unsafe answers: fine-tuned 16%, helpfulness alone 38%, Llama 2's rule 0%, weighted sum 0%
+Takes 90 s on two cores. Guess where it asks, before you read on.
+Last line: unsafe answers: fine-tuned 16%, helpfulness alone 37%, Llama 2's rule 0%, weighted sum 0%
 """
 # %%
 import argparse

@@ -1,9 +1,11 @@
-"""The examples run, end with the line that they promise, and leave their figure."""
+"""The examples run, end with the line that they promise, and leave their figure; all have one form, that of a notebook."""
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,30 +29,98 @@ def promised(script):
     return re.search("^Last line: (.+)$", (ROOT / "examples" / script).read_text(encoding="utf-8"), re.M)[1]
 
 
-@pytest.mark.parametrize("script, figure", [("01_probability_of_a_sentence.py", "surprise"), ("02_counting.py", "counting")])
+COUNT = {"01_probability_of_a_sentence": "surprise", "02_counting": "counting"}                  # example: its figure
+TRAIN = {"03_neural": "embeddings", "04_word_neighbours": "word-neighbours", "05_scalar_autograd": "scalar-autograd",
+         "06_gradient_checking": "gradient-checking", "07_attention_by_hand": "attention-by-hand", "08_tiny_gpt": "tiny-gpt",
+         "09_tiny_gpt_korean": "tiny-gpt-korean", "10_ngram_to_gpt": "ngram-to-gpt", "12_fill_the_blank": "fill-the-blank",
+         "13_longer_context": "longer-context", "14_instructions": "instructions", "15_self_instruct": "self-instruct",
+         "16_lora": "lora", "17_reward_model": "reward-model", "18_ppo": "ppo", "19_optimum": "optimum", "20_rivals": "rivals",
+         "21_ablations": "ablations", "22_two_rewards": "two-rewards", "23_prose": "prose", "24_quantisation": "quantisation"}
+
+
+@pytest.mark.parametrize("script, figure", COUNT.items())
 def test_what_counts_ends_with_the_very_line(script, figure, tmp_path):
-    assert run(script, "--out", tmp_path)[-1] == promised(script)
+    assert run(f"{script}.py", "--out", tmp_path)[-1] == promised(f"{script}.py")
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("script, figure", [("03_neural.py", "embeddings"), ("10_ngram_to_gpt.py", "ngram-to-gpt"),
-                                            ("04_word_neighbours.py", "word-neighbours"), ("14_instructions.py", "instructions"),
-                                            ("05_scalar_autograd.py", "scalar-autograd"),
-                                            ("06_gradient_checking.py", "gradient-checking"),
-                                            ("07_attention_by_hand.py", "attention-by-hand"),
-                                            ("08_tiny_gpt.py", "tiny-gpt"), ("17_reward_model.py", "reward-model"),
-                                            ("09_tiny_gpt_korean.py", "tiny-gpt-korean"), ("18_ppo.py", "ppo"),
-                                            ("15_self_instruct.py", "self-instruct"), ("16_lora.py", "lora"),
-                                            ("19_optimum.py", "optimum"), ("20_rivals.py", "rivals"),
-                                            ("21_ablations.py", "ablations"), ("22_two_rewards.py", "two-rewards"),
-                                            ("23_prose.py", "prose"),
-                                            ("13_longer_context.py", "longer-context"), ("24_quantisation.py", "quantisation")])
+@pytest.mark.parametrize("script, figure", TRAIN.items())
 def test_what_trains_ends_with_such_a_line(script, figure, tmp_path):
     def without_numbers(line):
         return re.sub(r"[-+]?\d[\d,.]*|(?<=nearest to he: ).+", "#", line)
-    assert without_numbers(run(script, "--fast", "--out", tmp_path)[-1]) == without_numbers(promised(script))
+    lines = run(f"{script}.py", "--fast", "--out", tmp_path)
+    assert without_numbers(lines[-1]) == without_numbers(promised(f"{script}.py"))
+    assert any("Guess first: " in line for line in lines[:-1])
     assert (tmp_path / f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
 
+
+def test_the_korean_tokens_end_with_the_very_line(tmp_path):
+    assert run("11_korean_tokens.py", "--out", tmp_path / "tokens.png")[-1] == promised("11_korean_tokens.py")
+    assert (tmp_path / "tokens.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# ---- the form -------------------------------------------------------------------------------------------------------
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_they_are_numbered_in_reading_order_without_a_gap_and_all_are_run():
+    assert [name[:2] for name in EXAMPLES] == [f"{n:02}" for n in range(1, 26)]
+    elsewhere = {"11_korean_tokens", "25_gpu_kernel_on_cpu"}                    # above, and test_gpu_example.py
+    assert {name.removesuffix(".py") for name in EXAMPLES} == {*COUNT, *TRAIN} | elsewhere
+
+
+def cells(script):
+    """[(is it text?, what it holds without its first line)]: the percent format, in which `# %%` begins a cell of code and
+    `# %% [markdown]` one of text."""
+    parts = re.split(r"^(# %%.*)$", (ROOT / "examples" / script).read_text(encoding="utf-8"), flags=re.M)
+    assert parts[0] == "", f"{script} does not begin with a cell"
+    assert {*parts[1::2]} == {"# %%", "# %% [markdown]"}, f"{script} has cells of other kinds"
+    return [(mark.endswith("[markdown]"), body.strip("\n")) for mark, body in zip(parts[1::2], parts[2::2])]
+
+
+@pytest.mark.parametrize("script", EXAMPLES)
+def test_its_head_says_what_it_shows_how_to_run_it_how_long_it_takes_and_how_it_ends(script):
+    is_text, head = cells(script)[0]
+    assert is_text and head.startswith('"""# ') and head.endswith('"""')
+    assert re.search(rf"^    python examples/{re.escape(script)}\b", head, re.M)
+    took = re.findall(r"^Takes (\d+) s on two cores\. ", head, re.M)
+    assert len(took) == 1 and int(took[0]) <= 120
+    assert len(re.findall("^Last line: .+", head, re.M)) == 1
+    for flag in re.findall(r"(?<= )--[a-z]+", head):
+        defined = f'"{flag}"' in "".join(body for _, body in cells(script)[1:])
+        assert defined or "pip install" in head, f"{script} speaks of {flag}, which it does not have"
+
+
+@pytest.mark.parametrize("script", EXAMPLES)
+def test_it_asks_for_a_guess_before_it_shows_a_result(script):
+    code = "\n".join(body for is_text, body in cells(script) if not is_text)
+    assert "Guess first: " in code[:code.rindex("print(")]
+
+
+@pytest.mark.parametrize("script", EXAMPLES)
+def test_it_becomes_a_notebook_whose_cells_compile(script):
+    """Text cells are comments or one string, code cells whole statements: cut anywhere else, a notebook would not run."""
+    for number, (is_text, body) in enumerate(cells(script)):
+        tree = ast.parse(body, f"{script}, cell {number}")
+        if is_text:
+            assert body.startswith('"""') and len(tree.body) == 1 or not tree.body, f"{script}: cell {number} is no text"
+
+
+@pytest.mark.skipif(find_spec("jupytext") is None, reason="jupytext is not installed")
+@pytest.mark.parametrize("script", EXAMPLES)
+def test_jupytext_cuts_it_in_the_same_cells(script):
+    import jupytext
+    notebook = jupytext.read(ROOT / "examples" / script)
+    assert [cell["cell_type"] == "markdown" for cell in notebook["cells"]] == [is_text for is_text, _ in cells(script)]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            compile(cell["source"], script, "exec")
+        else:
+            assert cell["source"].strip() and not cell["source"].startswith(("# %%", '"""'))
+
+
+# ---- other languages, texts and models ------------------------------------------------------------------------------
 
 def test_the_korean_sentence_in_text_and_figure(tmp_path):
     lines = run("01_probability_of_a_sentence.py", "--language", "ko", "--out", tmp_path)
