@@ -89,9 +89,18 @@ def mean_of_tokens(better, worse, ref_better, ref_worse, beta):
     return dpo_loss(better, worse, ref_better, ref_worse, beta / better.shape[-1])
 
 
+def token_losses(better, worse, ref_better, ref_worse, beta):
+    return np.logaddexp(0, -beta * (better - ref_better - (worse - ref_worse)))
+
+
 @mistake("−log σ is taken of each pair of tokens: sum over an answer's tokens first", caught_by=mean_of_surprises)
 def token_by_token(better, worse, ref_better, ref_worse, beta):
-    return np.logaddexp(0, -beta * (better - ref_better - (worse - ref_worse))).mean()
+    return token_losses(better, worse, ref_better, ref_worse, beta).mean()
+
+
+@mistake("−log σ is taken of each token and then summed: sum over an answer's tokens first", caught_by=a_coin)
+def sum_of_tokens(better, worse, ref_better, ref_worse, beta):
+    return token_losses(better, worse, ref_better, ref_worse, beta).sum(-1).mean()
 
 
 @mistake("exp overflows where the difference is large", caught_by=large_differences)
@@ -100,4 +109,4 @@ def overflowing(better, worse, ref_better, ref_worse, beta):
         return surprise(better, worse, ref_better, ref_worse, beta)
 
 
-MISTAKES = (without_reference, exchanged, beta_outside, mean_of_tokens, token_by_token, overflowing)
+MISTAKES = (without_reference, exchanged, beta_outside, mean_of_tokens, token_by_token, sum_of_tokens, overflowing)

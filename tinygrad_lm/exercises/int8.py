@@ -38,17 +38,23 @@ SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3))
 WEIGHTS = SHAPES.flatmap(lambda shape: numbers(shape, st.sampled_from((1.0, -1.0, 0.3, 4.0, -4.0, 0.0))))
 
 
+@holds("The codes are int8, one for each weight, and there is a scale for each row", w=WEIGHTS)
+def fits(answer, w):
+    codes, scale = map(np.asarray, answer(w))
+    return (str(codes.dtype), codes.shape, scale.shape), ("int8", w.shape, w.shape[:1])
+
+
 @holds("The largest weight of every row, whatever its sign, has the code 127 or −127", w=WEIGHTS)
 def all_of_the_range(answer, w):
     codes, _ = answer(w)
-    return abs(np.asarray(codes, np.int64)).max(-1), np.where(w.any(-1), 127, 0)
+    return abs(codes.astype(np.int64)).max(-1), np.where(w.any(-1), 127, 0)
 
 
 @holds("No weight is further than half a step from what its code stands for", w=WEIGHTS)
 def nearest(answer, w):
     codes, scale = answer(w)
     half = abs(w).max(-1, keepdims=True) / 127 / 2
-    back = codes * np.asarray(scale)[:, None]
+    back = codes * scale[:, None]
     return back, np.clip(back, w - half, w + half)
 
 
@@ -56,22 +62,16 @@ def nearest(answer, w):
 def zeros(answer, w):
     with np.errstate(divide="raise", invalid="raise"):
         codes, scale = answer(w)
-        return codes * np.asarray(scale)[:, None], w
+        return codes * scale[:, None], w
 
 
-@holds("A code takes one byte", w=WEIGHTS)
-def one_byte(answer, w):
-    return answer(w)[0].nbytes, w.size
+PROPERTIES = (fits, all_of_the_range, nearest, zeros)
 
 
-PROPERTIES = (all_of_the_range, nearest, zeros, one_byte)
-
-
-@mistake("the scale is that of the whole matrix: one row of large weights takes all precision from the others",
-         caught_by=all_of_the_range)
+@mistake("the scale is that of the whole matrix: a row of large weights takes the precision of the others", caught_by=fits)
 def one_scale(w):
-    scale = np.full(len(w), abs(w).max() / 127)
-    return np.rint(w / np.where(scale == 0, 1, scale)[:, None]).astype(np.int8), scale
+    scale = abs(w).max() / 127
+    return np.rint(w / scale).astype(np.int8), scale
 
 
 @mistake("the codes are cut off towards 0, not rounded to the nearest", caught_by=nearest)
@@ -98,7 +98,7 @@ def with_sign(w):
     return np.rint(w / np.where(scale == 0, 1, scale)[:, None]).astype(np.int64).astype(np.int8), scale
 
 
-@mistake("the codes are whole numbers, but still stored as floats", caught_by=one_byte)
+@mistake("the codes are whole numbers, but still stored as floats", caught_by=fits)
 def still_floats(w):
     codes, scale = int8_rows(w)
     return codes.astype(w.dtype), scale

@@ -84,10 +84,15 @@ def by_the_outputs(W, A, B, alpha):
     return W + alpha / len(B) * (B @ A)
 
 
+@mistake("the product is the wrong way round: A B has the shape (r, r)", caught_by=starts_at_nothing)
+def wrong_way_round(W, A, B, alpha):
+    return W + alpha / len(A) * (A @ B)
+
+
 @mistake("the product is transposed, which only a square weight can be added to: it is B A, of shape (out, in)",
          caught_by=the_same_outputs)
 def transposed(W, A, B, alpha):
     return W + alpha / len(A) * (A.T @ B.T)
 
 
-MISTAKES = (adapter_alone, unscaled, not_divided, upside_down, by_the_outputs, transposed)
+MISTAKES = (adapter_alone, unscaled, not_divided, upside_down, by_the_outputs, wrong_way_round, transposed)

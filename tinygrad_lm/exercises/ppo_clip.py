@@ -37,7 +37,8 @@ def policy_loss(new, old, advantages, m, clip):
 ANSWER = policy_loss
 
 LOG = st.integers(-3, 0).map(float)
-SIGN, RATIO = st.sampled_from((1.0, -1.0)), st.sampled_from((2.0, 4.0))
+RHO = st.shared(st.sampled_from((2.0, 4.0, 0.5, 0.25)), key="rho")
+UPWARDS = RHO.map(lambda rho: float(np.sign(rho - 1)))               # 1 where ρ has risen, −1 where it has fallen
 one = lambda number: np.array([[number]])
 SHAPE = st.shared(st.tuples(st.integers(1, 2), st.integers(2, 3)), key="shape")
 
@@ -53,18 +54,17 @@ def masks(draw):
 @holds("The policy that wrote the answers has minus the mean advantage as its loss", old=numbers(SHAPE, LOG),
        advantages=numbers(SHAPE))
 def no_step_yet(answer, old, advantages):
-    return answer(old, old, advantages, np.ones_like(old), 0.25), -advantages.mean()
+    return answer(old, old, advantages, np.ones_like(old), 0.25), 0 - advantages.mean()
 
 
-@holds("Whoever goes the right way gains A for each unit of ρ, up to 1 ± ε and no further", A=SIGN, ratio=RATIO)
-def enough_is_enough(answer, A, ratio):
-    new = one(A * np.log(ratio))                                       # more probable if A > 0, less if A < 0
-    return answer(new, one(0.0), one(A), one(1.0), 0.25), -(1 + A * 0.25) * A
+@holds("Whoever goes the right way gains A for each unit of ρ, up to 1 ± ε and no further", rho=RHO, A=UPWARDS)
+def enough_is_enough(answer, rho, A):
+    return answer(one(np.log(rho)), one(0.0), one(A), one(1.0), 0.25), -(1 + A * 0.25) * A
 
 
-@holds("Whoever has gone the wrong way is still pulled back", A=SIGN, ratio=RATIO)
-def pulled_back(answer, A, ratio):
-    return answer(one(-A * np.log(ratio)), one(0.0), one(A), one(1.0), 0.25), -ratio ** -A * A
+@holds("Whoever has gone the wrong way is still pulled back", rho=RHO, A=UPWARDS.map(lambda sign: -sign))
+def pulled_back(answer, rho, A):
+    return answer(one(np.log(rho)), one(0.0), one(A), one(1.0), 0.25), -rho * A
 
 
 @holds("It is the mean over the tokens of answers, of what each costs alone", new=numbers(SHAPE, LOG),
@@ -98,6 +98,12 @@ def clipped_alone(new, old, advantages, m, clip):
     return -(np.clip(np.exp(new - old), 1 - clip, 1 + clip) * advantages * m).sum() / m.sum()
 
 
+@mistake("the smaller ratio is taken, not the smaller gain: with A < 0 it gains more", caught_by=enough_is_enough)
+def smaller_ratio(new, old, advantages, m, clip):
+    ratio = np.exp(new - old)
+    return -(np.minimum(ratio, np.clip(ratio, 1 - clip, 1 + clip)) * advantages * m).sum() / m.sum()
+
+
 @mistake("nothing is clipped", caught_by=enough_is_enough)
 def unclipped(new, old, advantages, m, clip):
     return -(np.exp(new - old) * advantages * m).sum() / m.sum()
@@ -108,4 +114,4 @@ def over_padding(new, old, advantages, m, clip):
     return policy_loss(new, old, advantages, m, clip) * m.sum() / m.size
 
 
-MISTAKES = (upside_down, sign, larger, clipped_alone, unclipped, over_padding)
+MISTAKES = (upside_down, sign, larger, clipped_alone, smaller_ratio, unclipped, over_padding)

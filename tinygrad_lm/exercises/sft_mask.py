@@ -91,10 +91,15 @@ def opening(ids):
     return np.where(ids[1:] == 2, 2, chat_targets(ids))
 
 
+@mistake("all that follows the first opening mark of an answer is learned, the later questions, too", caught_by=every_turn)
+def from_the_first_on(ids):
+    return np.where(np.arange(len(ids) - 1) >= np.argmax(ids == 2), ids[1:], -100)
+
+
 @mistake("only the first answer is learned", caught_by=every_turn)
 def first_turn(ids):
     targets = chat_targets(ids)
     return np.where(np.arange(len(targets)) <= np.flatnonzero(targets == 0)[:1], targets, -100)
 
 
-MISTAKES = (all_of_it, endless, unshifted, opening, first_turn)
+MISTAKES = (all_of_it, endless, unshifted, opening, from_the_first_on, first_turn)

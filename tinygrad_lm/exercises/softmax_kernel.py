@@ -12,6 +12,8 @@ block is found by halves: 4 threads compare their number with the one 4 places o
 fmaxf(a, b), expf(a) and INFINITY are there. Your kernel runs on the CPU, thread by thread in several orders, as docs/gpu.md
 tells: that takes a C++ compiler. What nobody has written yet is NaN.
 """
+import re
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -90,10 +92,21 @@ def peaks(draw):
     return x
 
 
+def refused(code):
+    """What is said against a kernel that cannot run at all, in a sentence; None where it can."""
+    if not emulator.available():
+        return "This exercise takes a C++ compiler, and there is none here: install g++ or clang++."
+    try:
+        emulator.RawModule(code=code).get_function("softmax")
+    except emulator.KernelError as error:
+        found = re.search(r"softmax:(\d+):\d+: error: (.*)", str(error))
+        number, what = int(found[1]), found[2]
+        line = dict(enumerate(code.splitlines(), 1)).get(number, "").strip()
+        return f"The kernel does not compile: {what}" + (f", in `{line}`, line {number} of KERNEL." if line else ".")
+
+
 def ran(code, x, order):
     """(what the kernel makes of x, its softmax); where they differ by rounding alone, the very same numbers."""
-    if not emulator.available():
-        raise ValueError("this exercise needs a C++ compiler, and there is none here: install g++ or clang++")
     y = emulator.poisoned(x.shape)                       # NaN, where the kernel writes nothing
     kernel = emulator.RawModule(code=code).get_function("softmax")
     with emulator.thread_order(order):
@@ -122,7 +135,6 @@ MISTAKES = (
           large_scores, "scratch[t] = most;\n    __syncthreads();", "scratch[t] = most;"),
     wrong("the barrier after the maximum is missing: scratch[0] is written again before all have read it", a_column_a_thread,
           "most = scratch[0];\n    __syncthreads();", "most = scratch[0];\n"),
-    wrong("a barrier stands inside of an if: half of the threads never come to it", a_column_a_thread,
-          "if (t < half) scratch[t] += scratch[t + half];\n        __syncthreads();",
-          "if (t < half) { scratch[t] += scratch[t + half]; __syncthreads(); }"),
+    wrong("before the halves of the sum a barrier is missing: a thread adds what was there before", a_column_a_thread,
+          "scratch[t] = sum;\n    __syncthreads();", "scratch[t] = sum;"),
 )
