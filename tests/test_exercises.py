@@ -46,7 +46,16 @@ def test_a_sheet_is_not_yet_right_and_the_reference_is(name, _, tmp_path):
 @pytest.mark.parametrize("name, mistake", each(lambda name: exercise(name).MISTAKES))
 def test_a_mistake_is_rejected_and_told(name, mistake):
     broken = trial(exercise(name), mistake.answer)
-    assert broken is not None and broken.mistake is mistake, broken and broken.mistake and broken.mistake.says
+    assert broken is not None and broken.property is mistake.caught_by, broken and broken.property.says
+    assert broken.mistake is mistake, broken.mistake and broken.mistake.says
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_an_exercise_has_all_its_parts(name):
+    module = exercise(name)
+    title, blank, *text = module.__doc__.splitlines()
+    assert title.endswith((".", "?")) and not blank and text
+    assert len(module.PROPERTIES) >= 2 and len(module.HINTS) >= 3 and len(module.MISTAKES) >= 3
 
 
 @pytest.mark.parametrize("name", [name for name in names() if is_test(name)])
@@ -93,6 +102,22 @@ WRONG = {
     "borrowed": ("from tinygrad_lm.exercises.product import product_backward", "It takes its answer from tinygrad_lm.exercises"),
     "borrowed, too": ("from tinygrad_lm import exercises\n", "It takes its answer from tinygrad_lm.exercises"),
 }
+
+
+@needs_compiler
+def test_a_kernel_that_does_not_compile_is_told_with_its_line(tmp_path):
+    file, kernel = tmp_path / "answer.py", exercise("softmax_kernel").ANSWER
+    for text, words in (("float sum = 0;", "float sum = ;"), "line 20 of KERNEL."), (("void softmax", "void sofmax"), "softmax"):
+        file.write_text(f"KERNEL = r'''{kernel.replace(*text)}'''\n", encoding="utf-8")
+        line, = verdict("softmax_kernel", file).lines
+        assert line.startswith("The kernel does not compile: ") and words in line, line
+
+
+def test_a_kernel_without_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setattr(emulator, "available", lambda: False)
+    (tmp_path / "answer.py").write_text(f"KERNEL = r'''{exercise('softmax_kernel').ANSWER}'''\n", encoding="utf-8")
+    line, = verdict("softmax_kernel", tmp_path / "answer.py").lines
+    assert line == "This exercise takes a C++ compiler, and there is none here: install g++ or clang++."
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -2,7 +2,8 @@
 each with the bug that it must notice."""
 from importlib import import_module
 
-ORDER = ("product", "dpo_loss", "gae", "int8", "kl_estimators", "lora_merge", "ppo_clip", "reward_loss", "sft_mask", "softmax_kernel")
+ORDER = ("product",
+         "sft_mask", "lora_merge", "reward_loss", "gae", "ppo_clip", "dpo_loss", "kl_estimators", "int8", "softmax_kernel")
 
 
 def names():

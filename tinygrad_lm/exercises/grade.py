@@ -35,7 +35,7 @@ def check(name, file, *, seconds=60.0):
             return Verdict(False, [f"It did not end within {seconds:g} seconds: is there a loop that never ends?"])
         if not answer.exists():
             return Verdict(False, [f"It ended its process (exit code {done.returncode}) before it could be graded: does it call "
-                                   "exit, or use up all memory?"])
+                                   "exit, use up all memory, or write where it may not?"])
         return Verdict(**json.loads(answer.read_text(encoding="utf-8")))
 
 
@@ -93,6 +93,8 @@ def graded(name, file):
         return [f"{wanted} is a {type(answer).__name__}, and should be a {'text' if isinstance(module.ANSWER, str) else 'function'}."]
     if isinstance(answer, str) and answer.strip() == module.STUB.strip():
         return ["It is not written yet: the kernel is as it was given to you."]
+    if isinstance(answer, str) and (said := module.refused(answer)):
+        return [said]
     try:
         broken = trial(module, answer, file)
     except SystemExit:

@@ -99,9 +99,8 @@ def refused(code):
     try:
         emulator.RawModule(code=code).get_function("softmax")
     except emulator.KernelError as error:
-        found = re.search(r"softmax:(\d+):\d+: error: (.*)", str(error))
-        number, what = int(found[1]), found[2]
-        line = dict(enumerate(code.splitlines(), 1)).get(number, "").strip()
+        number, what = re.search(r"softmax:(\d+):\d+: (?:fatal )?error: (.*)", str(error)).groups()
+        line = dict(enumerate(code.splitlines(), 1)).get(int(number), "").strip()
         return f"The kernel does not compile: {what}" + (f", in `{line}`, line {number} of KERNEL." if line else ".")
 
 

@@ -2,6 +2,7 @@
 have, and what kind of mistake that looks like."""
 import numpy as np
 
+from ..emulator import KernelError
 from .trial import difference
 
 
@@ -9,9 +10,10 @@ def told(broken):
     """The lines about a Broken property."""
     outcome = broken.outcome
     lines = [f"This does not hold: {broken.property.says}.", "", "The smallest input that breaks it:"]
-    lines += [f"    {name} = {shown(value)}" for name, value in named(broken.inputs)]
+    lines += [f"    {name} = " + shown(value).replace("\n", "\n" + " " * (len(name) + 7)) for name, value in named(broken.inputs)]
     if outcome.error is not None:
-        where = f"line {outcome.line} raises" if outcome.line else "with what your answer returned, there was"
+        where = (f"line {outcome.line} raises" if outcome.line else "your kernel ends with"
+                 if isinstance(outcome.error, KernelError) else "with what your answer returned, there was")
         lines += ["", f"On it {where} {type(outcome.error).__name__}: {first_line(outcome.error)}"]
     elif outcome.changed is not None:
         lines += ["", f"Your answer changes its argument number {outcome.changed + 1} in place: whoever gave it may need it again. "
