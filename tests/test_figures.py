@@ -1,5 +1,5 @@
-"""Every figure of the book is shown on a page, and docs/figures/README.md says which command makes it: the command is one that
-there is, and the quick ones make the figure again."""
+"""Every figure of the book is shown on a page, and docs/figures/README.md says which command makes it: the command is one
+that there is, and the quick ones make the figure again."""
 import os
 import re
 import shlex
@@ -15,7 +15,7 @@ from tinygrad_lm.cli import main
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-ROW = re.compile(r"^\| ([\w-]+\.png) \| `([^`]+)`(?:, as ([\w-]+\.png))?[^|]*\| (\d+) \|$", re.M)
+ROW = re.compile(r"^\| ([\w-]+\.(?:png|svg)) \| `([^`]+)`(?:, as ([\w-]+\.png))?[^|]*\| (\d+) \|$", re.M)
 MADE = {name: (shlex.split(command), made or name, int(seconds))
         for name, command, made, seconds in ROW.findall((FIGURES / "README.md").read_text(encoding="utf-8"))}
 PAGES = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if page.parent != FIGURES)]
@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if
 
 def figures_on(page):
     """The files of docs/figures that a page shows."""
-    shown = re.findall(r"(?:\]\(|src=\")([^)\s\"]+\.png)", page.read_text(encoding="utf-8"))
+    shown = re.findall(r"(?:\]\(|src=\")([^)\s\"]+\.(?:png|svg))", page.read_text(encoding="utf-8"))
     return {(page.parent / path).resolve() for path in shown if "://" not in path}
 
 
@@ -35,14 +35,14 @@ def size_of(png):
 
 
 def test_every_figure_has_a_row_and_every_row_a_figure_in_order():
-    assert list(MADE) == sorted(path.name for path in FIGURES.glob("*.png"))
+    assert list(MADE) == sorted(path.name for path in FIGURES.iterdir() if path.suffix in (".png", ".svg"))
 
 
 def test_every_figure_is_shown_and_what_is_shown_is_there():
     shown = {page: figures_on(page) for page in PAGES}
-    missing = {str(page.relative_to(ROOT)): path.name for page, paths in shown.items() for path in paths if not path.exists()}
+    missing = [f"{page.relative_to(ROOT)}: {path.name}" for page, paths in shown.items() for path in paths if not path.exists()]
     assert not missing
-    unseen = {path.resolve() for path in FIGURES.glob("*.png")} - set().union(*shown.values())
+    unseen = {(FIGURES / name).resolve() for name in MADE} - set().union(*shown.values())
     assert not unseen, f"no page shows {sorted(path.name for path in unseen)}"
 
 
@@ -77,8 +77,8 @@ def test_some_are_quick():
 def test_a_quick_command_makes_it_again(figure, tmp_path):
     words, made, _ = MADE[figure]
     out = tmp_path / made if figure == "korean-tokens.png" else tmp_path          # its --out is a file
-    done = subprocess.run([sys.executable, *words[1:], "--out", out], cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run([sys.executable, *words[1:], "--out", out], cwd=ROOT, capture_output=True, text=True,
+                          encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 0, done.stderr
     assert size_of(tmp_path / made) == size_of(FIGURES / figure)
 
