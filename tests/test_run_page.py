@@ -9,6 +9,7 @@ from tinygrad_lm import cli, nn, train as training
 from tinygrad_lm.checkpoint import CheckpointError, load, save
 from tinygrad_lm.optim import AdamW
 from tinygrad_lm.train import notes, run_page
+from tinygrad_lm.train.curves import curve_figure, logged
 from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.samples import writer
 
@@ -121,6 +122,19 @@ def test_notes_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(notes, "replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(CheckpointError, match="notes.json: No space left"):
         run.notes.save()
+
+
+@pytest.mark.parametrize("numbers, shown", [((0.6, 1.3), {"0.6", "1"}), ((0.004, 30), {"0.01", "0.1", "1", "10"})])
+def test_a_logarithmic_axis_has_as_many_labels_as_it_has_room_for(numbers, shown):
+    history = [{"step": i, "grad_norm": x} for i, x in enumerate(numbers)]
+    curve, = logged(history)
+    figure = curve_figure(history, curve)
+    figure.canvas.draw()
+    ax, = figure.axes
+    low, high = ax.get_ylim()
+    labels = [t.get_text() for t in [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
+              if t.get_text() and low <= t.get_position()[1] <= high]
+    assert shown <= set(labels) and len(labels) < 12
 
 
 def test_durations():

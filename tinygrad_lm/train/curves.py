@@ -46,10 +46,16 @@ def draw(ax, history, curve, *, unit="step", limit=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(title=curve.title, xlabel=unit, yscale="log" if curve.log and positive(history, curve) else "linear")
     if ax.get_yscale() == "log":
-        for formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-            formatter("{x:g}")
+        plain_numbers(ax)
     if any(curve.keys.values()):
         ax.legend()
+
+
+def plain_numbers(ax):
+    """0.5, 1, 2 on a logarithmic axis instead of powers of ten; of a long one only 0.1, 1, 10."""
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
 
 
 def positive(history, curve):
