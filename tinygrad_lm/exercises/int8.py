@@ -41,7 +41,8 @@ WEIGHTS = SHAPES.flatmap(lambda shape: numbers(shape, st.sampled_from((1.0, -1.0
 @holds("The codes are int8, one for each weight, and there is a scale for each row", w=WEIGHTS)
 def fits(answer, w):
     codes, scale = map(np.asarray, answer(w))
-    return (str(codes.dtype), codes.shape, scale.shape), ("int8", w.shape, w.shape[:1])
+    said = "codes {} {}, scale {}".format
+    return said(codes.dtype, codes.shape, scale.shape), said("int8", w.shape, w.shape[:1])
 
 
 @holds("The largest weight of every row, whatever its sign, has the code 127 or −127", w=WEIGHTS)

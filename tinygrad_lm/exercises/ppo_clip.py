@@ -19,7 +19,8 @@ from .parts import holds, mistake
 HINTS = (
     "You are given logarithms. The ratio of two probabilities is exp of a difference of logarithms; of which to which?",
     "ρ = np.exp(new - old). The gain of a token: np.minimum(ratio * A, np.clip(ratio, 1 - clip, 1 + clip) * A).",
-    "Sum minus the gain over what the mask lets through, and divide by how many tokens that is: -(gain * m).sum() / m.sum()",
+    "Sum the gain over what the mask lets through, divide by how many tokens that is, and turn the sign: "
+    "-(gain * m).sum() / m.sum()",
 )
 
 

@@ -101,7 +101,9 @@ def refused(code):
     except emulator.KernelError as error:
         number, what = re.search(r"softmax:(\d+):\d+: (?:fatal )?error: (.*)", str(error)).groups()
         line = dict(enumerate(code.splitlines(), 1)).get(int(number), "").strip()
-        return f"The kernel does not compile: {what}" + (f", in `{line}`, line {number} of KERNEL." if line else ".")
+        if not line:                                     # but where the kernel is launched
+            return "There is no kernel softmax(x, y, cols) in it: its name has to stay, and so do its arguments."
+        return f"The kernel does not compile: {what}, in `{line}`, line {number} of KERNEL."
 
 
 def ran(code, x, order):

@@ -21,7 +21,7 @@ def told(broken):
     else:
         lines += ["", "Returned:", *indented(outcome.returned), "Expected:", *indented(outcome.expected)]
         what = difference(outcome.returned, outcome.expected)
-        if what != "other numbers":
+        if what not in ("other numbers", "another value"):           # which is plain to see
             lines += ["", f"That is {what}."]
     if broken.mistake is not None:
         lines += ["", f"The kind of mistake: {broken.mistake.says}."]
@@ -44,7 +44,7 @@ def shown(value):
         return f"{text}    shape {value.shape}" if value.ndim else text
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(shown, value))
-        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+        return f"({inside}{',' * (len(value) == 1)})" if isinstance(value, tuple) else f"[{inside}]"
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 500 else text[:500] + " …"
 
