@@ -1,8 +1,9 @@
-"""Exercises: functions of this library to write oneself, each with the properties that a right answer has; and tests to write,
-each with the bug that it must notice."""
+"""Exercises: functions of this library to write oneself, each with the properties that a right answer has; and tests to
+write, each with the bug that it must notice."""
 from importlib import import_module
 
-ORDER = ("product",
+ORDER = ("product", "unbroadcast", "linear_gradient", "softmax", "softmax_gradient", "cross_entropy", "layer_norm",
+         "backpropagate",
          "sft_mask", "lora_merge", "reward_loss", "gae", "ppo_clip", "dpo_loss", "kl_estimators", "int8", "softmax_kernel")
 
 
