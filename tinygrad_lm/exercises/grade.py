@@ -1,4 +1,5 @@
-"""Is a learner's file right? It runs in a process of its own, with a limit on its time: it may do anything, and leaves no trace."""
+"""Is a learner's file right? It runs in a process of its own, with a limit on its time: it may do anything, and leaves no
+trace."""
 import ast
 import io
 import json

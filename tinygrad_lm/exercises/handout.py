@@ -6,9 +6,9 @@ README = """# Exercises
 
 {list}
 
-Fill in the function of a file; check it with `tinygrad-lm exercise check NN FILE`, or all of them with `python -m pytest` in this
-folder. Files that were not touched count as failed. `results.json` then has, for each exercise, whether it was passed and what was
-said, and the share that was passed as `score`: what an automatic grader reads.
+Fill in the function of a file; check it with `tinygrad-lm exercise check NN FILE`, or all of them with `python -m pytest` in
+this folder. Files that were not touched count as failed. `results.json` then has, for each exercise, whether it was passed and
+what was said, and the share that was passed as `score`: what an automatic grader reads.
 """
 
 GRADER = '''"""Grades the files beside it: python -m pytest, and results.json has the outcome."""
@@ -45,4 +45,5 @@ def test_exercise(name):
 def handout():
     """{name of a file: its text}"""
     listed = "\n".join(f"* `{file_name(name)}`: {title(name)}" for name in names())
-    return {file_name(name): sheet(name) for name in names()} | {"README.md": README.format(list=listed), "test_exercises.py": GRADER}
+    files = {file_name(name): sheet(name) for name in names()}
+    return files | {"README.md": README.format(list=listed), "test_exercises.py": GRADER}

@@ -83,7 +83,7 @@ def not_normalised(z):
     return np.exp(z - z.max(-1, keepdims=True))
 
 
-@mistake("the sum is taken of the scores, and not of exp of them", caught_by=ratios)
+@mistake("the sum is taken of the scores, and not of exp of them", caught_by=equal)
 def of_scores(z):
     s = z - z.max(-1, keepdims=True)
     return np.exp(s) / np.exp(s.sum(-1, keepdims=True))

@@ -9,7 +9,8 @@ With the gradient dy of the loss, summed over the probabilities j that zᵢ move
 
     dzᵢ = Σⱼ dyⱼ dyⱼ/dzᵢ = yᵢ (dyᵢ − Σⱼ dyⱼ yⱼ)
 
-The matrix of all dyⱼ/dzᵢ, V × V a row, is never made: the right-hand side is all that is needed, and it needs y alone, not z.
+The matrix of all dyⱼ/dzᵢ, V × V a row, is never made: the right-hand side is all that is needed, and it needs y alone, not
+z.
 """
 import numpy as np
 from hypothesis import strategies as st
@@ -61,7 +62,8 @@ def sums_to_zero(answer, dy, z):
 PROPERTIES = (small_changes, sums_to_zero)
 
 
-@mistake("the sum over the other probabilities is missing: each was taken to depend on its own score alone", caught_by=small_changes)
+@mistake("the sum over the other probabilities is missing: each was taken to depend on its own score alone",
+         caught_by=small_changes)
 def alone(dy, y):
     return dy * y
 

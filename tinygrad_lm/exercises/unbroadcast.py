@@ -71,7 +71,7 @@ def row(answer, dz):
     return answer(dz, (3,)), np.array([sum(column) for column in dz.T])
 
 
-PROPERTIES = (untouched, row, column, copies)
+PROPERTIES = (row, column, untouched, copies)
 
 
 @mistake("the gradient is not summed over the repeated axes: each copy's is as large as the whole array", caught_by=row)
