@@ -24,14 +24,15 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories, translations
 from tinygrad_lm.text.noise import misspell_text
 from tinygrad_lm.text.spelling import learn_corrector, score
-from tinygrad_lm.train.report import BLUE, INK, ORANGE, hangul_font, panels, png
+from tinygrad_lm.train.report import BLUE, INK, ORANGE, hangul_font, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--language", choices=["en", "ko"], default="en")
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--font", type=Path, help="a font file with Hangul, for the Korean figure")
-options = options.parse_args()
+options = given(options)
 
 text = read_text(options.text) if options.text else stories(options.language)
 learned, held_out = split(paragraphs(text))
@@ -82,8 +83,7 @@ for ax, sentence, letters, bits, color in zip(axes, (good, bad), spelt, surprise
            xlim=(-0.7, max(map(len, spelt)) - 0.3))
     ax.grid(axis="x", visible=False)
 figure.suptitle("How surprising is each letter, given those before it?", fontsize=11)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "surprise.png").write_bytes(png(figure))
+keep(figure, options.out / "surprise.png")
 
 # %% [markdown]
 # 3. Which translation would one say? Which mistakes can a model see that looks at seven letters?

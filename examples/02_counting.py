@@ -22,13 +22,14 @@ from tinygrad_lm.text.char import CharTokenizer
 from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--language", choices=["en", "ko"], default="en")
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
-options = options.parse_args()
+options = given(options)
 
 text = read_text(options.text) if options.text else stories(options.language)
 learned, held_out = split(paragraphs(text))
@@ -61,8 +62,7 @@ ax.set(title="What to do with what was never seen", xlabel="n", ylabel="perplexi
 ticks = [t for t in (2, 4, 8, 16, 32, 64, 128, 256, 512) if ax.get_ylim()[0] < t < ax.get_ylim()[1]]
 ax.set_yticks(ticks, map(str, ticks))
 ax.minorticks_off()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "counting.png").write_bytes(png(figure))
+keep(figure, options.out / "counting.png")
 
 # %% [markdown]
 # 2. What a model of each order writes. It copies as soon as there is only one way to go on.

@@ -24,15 +24,16 @@ from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, hangul_font, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, hangul_font, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--language", choices=["en", "ko"], default="en")
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="fewer steps")
-options = options.parse_args()
+options = given(options)
 
 text = read_text(options.text) if options.text else stories(options.language)
 learned, held_out = split(paragraphs(text))
@@ -100,8 +101,7 @@ ax.set(title="Where the letters came to lie", xticks=[], yticks=[], xlim=(x.min(
 ax.axhline(0, color=GREY, lw=0.5)
 ax.axvline(0, color=GREY, lw=0.5)
 figure.legend(loc="outside lower center", ncols=4)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "embeddings.png").write_bytes(png(figure))
+keep(figure, options.out / "embeddings.png")
 
 # %%
 print(f"\nFeedForward, 8 characters of context: perplexity {model.perplexity(held_out):.2f} a character, "

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.checkpoint import replace
 from tinygrad_lm.models import FeedForward, FeedForwardConfig
 from tinygrad_lm.models.network import NetworkModel
 from tinygrad_lm.models.neural import neighbours, plane
@@ -26,14 +25,15 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.text.words import WordTokenizer, words_of
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, INK, ORANGE, RED, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, INK, ORANGE, RED, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8), a megabyte or more")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="fewer steps")
-options = options.parse_args()
+options = given(options)
 WORDS, SHOWN = 1500, 60
 STEPS = 60 if options.fast else 3000 if options.text else 600
 
@@ -117,7 +117,7 @@ ax.set(title=f"The {SHOWN} most common words, in the plane in which their direct
        xlim=(xy[:, 0].min() - 0.05 * wide, xy[:, 0].max() + 0.05 * wide))
 ax.spines[:].set_visible(False)
 figure.legend(loc="outside lower center", ncols=6)
-replace(options.out / "word-neighbours.png", png(figure))
+keep(figure, options.out / "word-neighbours.png")
 
 # %%
 print(f"\n{len(common):,} words, {STEPS:,} steps: perplexity {perplexity:.1f} a word" +

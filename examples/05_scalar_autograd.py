@@ -19,13 +19,14 @@ from time import perf_counter
 import numpy as np
 
 import tinygrad_lm as tg
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--steps", type=int, help="gradient steps")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="fewer steps")
-options = options.parse_args()
+options = given(options)
 STEPS = options.steps or (40 if options.fast else 300)
 
 
@@ -214,8 +215,7 @@ for i, (label, color) in enumerate((("one number at a time", ORANGE), ("arrays",
 axes[1].set(title="A step: forward and backward", xscale="log", yscale="log", xlabel="points", ylabel="ms")
 axes[1].set_xticks(list(times), list(times))
 axes[1].minorticks_off()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "scalar-autograd.png").write_bytes(png(figure))
+keep(figure, options.out / "scalar-autograd.png")
 
 # %%
 slow, fast = times[60]

@@ -23,12 +23,13 @@ from tinygrad_lm.text.batches import Windows
 from tinygrad_lm.text.char import CharTokenizer
 from tinygrad_lm.text.stories import stories
 from tinygrad_lm.tensor import op
-from tinygrad_lm.train.report import BLUE, GREEN, ORANGE, RED, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, ORANGE, RED, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="fewer steps")
-options = options.parse_args()
+options = given(options)
 STEPS = 100 if options.fast else 3000
 F = tg.functional
 
@@ -249,8 +250,7 @@ for name, curve in losses.items():
 axes[1].set(title="Layer norm, right and wrong: all learn", xlabel="step", ylim=(None, 2.6),
             ylabel=f"nats a letter, mean of {SMOOTH} steps")
 axes[1].legend()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "gradient-checking.png").write_bytes(png(figure))
+keep(figure, options.out / "gradient-checking.png")
 
 # %%
 one, weighted, several = (sum(said[i] is not None for said in found.values()) for i in range(3))

@@ -20,13 +20,14 @@ import numpy as np
 
 import tinygrad_lm as tg
 from tinygrad_lm.text.char import CharTokenizer
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--pattern", default="kitchen", help="letters that the heat maps repeat")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="fewer strings")
-options = options.parse_args()
+options = given(options)
 F = tg.functional
 
 # %% [markdown]
@@ -164,8 +165,7 @@ axes[3].text(12.2, 0.5, "the string begins again", rotation=90, color=GREY, ha="
 axes[3].set(title="Share predicted", xlabel="letters read", ylim=(-0.03, 1.05))
 axes[3].legend(loc="upper left", title="letters")
 figure.suptitle("Three heads written by hand, and what the last two predict", fontsize=11)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "attention-by-hand.png").write_bytes(png(figure))
+keep(figure, options.out / "attention-by-hand.png")
 
 # %%
 first, second, _ = shares["all different"]

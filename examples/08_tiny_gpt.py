@@ -30,7 +30,8 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import stories
 from tinygrad_lm.train import train_step
 from tinygrad_lm.train.pretrain import evaluate
-from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, line, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, line, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8), from thirty kilobytes to megabytes")
@@ -38,7 +39,7 @@ options.add_argument("--steps", type=int, help="steps of training")
 options.add_argument("--seed", type=int, default=0)
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="a smaller model, fewer steps")
-options = options.parse_args()
+options = given(options)
 STEPS = options.steps or (60 if options.fast else 1500)
 T, C, LAYERS = (32, 32, 2) if options.fast else (64, 96, 3)
 rng = np.random.default_rng(options.seed)
@@ -124,8 +125,7 @@ for i, step in enumerate(chosen):
     axes[1].text(0, 0.97 - 0.25 * i, f"step {step}", color=BLUE, weight="bold", va="top", fontsize=8)
     axes[1].text(0, 0.91 - 0.25 * i, "\n".join(wrap(printable, 80)[:3]).replace("$", r"\$"), color=INK, va="top",
                  fontsize=7.5, family="monospace", linespacing=1.3)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "tiny-gpt.png").write_bytes(png(figure))
+keep(figure, options.out / "tiny-gpt.png")
 
 # %%
 print(f"{model.n_parameters():,} parameters read 9 characters in 10: {losses[-1]:.2f} nats a character on the rest; "

@@ -29,7 +29,8 @@ from tinygrad_lm.text.stories import stories
 from tinygrad_lm.text.tokenizer_json import train_bpe
 from tinygrad_lm.train import train_step
 from tinygrad_lm.train.pretrain import evaluate
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, line, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, line, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--text", type=Path, help="a Korean text of yours (UTF-8)")
@@ -38,7 +39,7 @@ options.add_argument("--merges", type=int, default=250, help="merges of the byte
 options.add_argument("--seed", type=int, default=0)
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="a smaller model, fewer steps")
-options = options.parse_args()
+options = given(options)
 STEPS = options.steps or (40 if options.fast else 600)
 T, C, LAYERS = (32, 32, 2) if options.fast else (64, 96, 3)
 
@@ -124,8 +125,7 @@ for (name, (_, history)), color in zip(trained.items(), (ORANGE, BLUE)):
 ax.axhline(counted, color=GREY, ls="--", lw=1.2, label="5-gram of letters")
 ax.set(title="Korean stories that it has not read", xlabel="step", ylabel="bits a byte")
 ax.legend()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "tiny-gpt-korean.png").write_bytes(png(figure))
+keep(figure, options.out / "tiny-gpt-korean.png")
 
 # %%
 bits = {name: [h["bits"] for h in history] for name, (_, history) in trained.items()}

@@ -29,8 +29,9 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.text.words import WordTokenizer
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--tokens", choices=["letters", "words"], default="letters")
@@ -39,7 +40,7 @@ options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--budgets", type=int, nargs="+", help="tokens to read, each a multiple of 1024")
 options.add_argument("--fast", action="store_true", help="small budgets")
-options = options.parse_args()
+options = given(options)
 BATCH, T = 32, 32                                                                # 1024 tokens a step
 
 text = read_text(options.text) if options.text else stories(options.language)
@@ -141,7 +142,7 @@ figure, axes = panels(1, len(runs), size=(6.2, 3.9))
 for ax, (unit, run) in zip(axes, runs):
     panel(ax, unit, **run)
 figure.suptitle("Perplexity on the same held-out text: lower is better", fontsize=11)
-replace(options.out / "ngram-to-gpt.png", png(figure))
+keep(figure, options.out / "ngram-to-gpt.png")
 
 # %%
 print(f"\nafter {budgets[-1]:,} {options.tokens} read: " + ", ".join(f"{name} {point[name]:.2f}" for name in KINDS))

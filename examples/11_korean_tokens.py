@@ -19,6 +19,7 @@ from tinygrad_lm.text.jamo import romanised
 from tinygrad_lm.text.show import COLOURS, readable
 from tinygrad_lm.text.tokenizer_json import train_bpe
 from tinygrad_lm.train.report import BLUE, GREEN, GREY, INK, ORANGE, hangul_font, panels
+from tinygrad_lm.train.script import given, keep
 
 MERGES = 250
 SHOWN = {"Korean": "하늘이의 이야기를 읽었다.", "English": "They read the story of Haneul."}
@@ -131,10 +132,9 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description="What a tokenizer does to Korean")
     options.add_argument("--out", type=Path, default=Path("runs/korean-tokens.png"), help="where the picture goes")
     options.add_argument("--font", help="a font file with Hangul")
-    options = options.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options = given(options)
     font = hangul_font(options.font)
-    picture(font).savefig(options.out, dpi=130)
+    keep(picture(font), options.out)
     print(f"\npicture in {options.out}" + ("" if font else " (no font here has Hangul, so it is romanised; see --font)"))
     english, korean = (tokens_a_sentence(curves[f"learned from {l}"][-1], "Korean") for l in ("English", "Korean"))
     print(f"Korean in merges learned from English {english:.1f} tokens a sentence, from Korean {korean:.1f}")

@@ -27,7 +27,8 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.stories import stories
 from tinygrad_lm.train import train_step
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, line, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, line, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--language", choices=["en", "ko"], default="en")
@@ -35,7 +36,7 @@ options.add_argument("--text", type=Path, help="a text of yours (UTF-8)")
 options.add_argument("--steps", type=int, help="steps of training")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="a smaller model, fewer steps")
-options = options.parse_args()
+options = given(options)
 STEPS = options.steps or (80 if options.fast else 1000)
 T, C, LAYERS, BATCH = (24, 32, 2, 24) if options.fast else (24, 96, 3, 48)
 HIDDEN = "_"
@@ -167,8 +168,7 @@ ax.axhline(share_right(from_left), color=ORANGE, ls="--", lw=1.2, label="5-gram:
 ax.axhline(np.mean(answers == np.bincount(ids[:cut]).argmax()), color=GREY, ls=":", lw=1.2, label="always the commonest")
 ax.set(title="Hidden letters that are filled in", xlabel="step", ylabel="share, in text not read", ylim=(0, None))
 ax.legend(loc="lower right")
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "fill-the-blank.png").write_bytes(png(figure))
+keep(figure, options.out / "fill-the-blank.png")
 
 # %%
 print(f"of single hidden letters BERT fills in {share_right(sure):.0%}, a 5-gram that sees the left side alone "

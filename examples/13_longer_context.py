@@ -29,8 +29,9 @@ from tinygrad_lm.text.corpus import read_text
 from tinygrad_lm.text.stories import stories, translations
 from tinygrad_lm.train import train_step
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, RED, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, RED, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--text", type=Path, help="a text of yours (UTF-8) instead of the stories")
@@ -38,7 +39,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="from 512 to 2048")
 length.add_argument("--fast", action="store_true", help="from 128 to 512, fewer steps")
-options = options.parse_args()
+options = given(options)
 SHORT, LONG, STEPS, MORE, WINDOWS, C = (
     (128, 512, 20, 2, 4, 32) if options.fast else (512, 2048, 300, 20, 24, 64) if options.full else
     (256, 1024, 250, 20, 24, 64))
@@ -133,8 +134,7 @@ for i, (ax, title) in enumerate(zip(axes, ["At once", f"After {MORE} steps with 
 axes[0].set_ylabel("nats a character")
 axes[1].tick_params(labelleft=False)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "longer-context.png").write_bytes(png(figure))
+keep(figure, options.out / "longer-context.png")
 
 # %%
 print(f"\nbeyond position {SHORT}: " + ", ".join(f"{name} {now:.2f}" for name, (now, _) in beyond.items()) +

@@ -26,8 +26,9 @@ from tinygrad_lm.text.instructions import KINDS, LANGUAGES, fact, instructions
 from tinygrad_lm.text.show import show_learned
 from tinygrad_lm.train.instruct import ask, base_model, base_texts, complete, obedience, tokenizer_for
 from tinygrad_lm.train.pretrain import PretrainConfig
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 from tinygrad_lm.train.sft import SFTConfig, sft
 
 options = argparse.ArgumentParser()
@@ -37,7 +38,7 @@ options.add_argument("--steps", type=int, nargs=2, help="of pretraining, and of 
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="1500 steps of pretraining and 600 of fine-tuning")
 length.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
-options = options.parse_args()
+options = given(options)
 T = 72                                                                           # tokens that the model reads
 steps, width = ((6, 6), 32) if options.fast else ((1500, 600) if options.full else options.steps or (1200, 400), 64)
 
@@ -126,8 +127,7 @@ ax.set(title="Instructions that are obeyed, %", ylim=(0, 104))
 ax.set_xticks(places, ["\n".join(key) for key in rows])
 ax.grid(axis="x", visible=False)
 figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "instructions.png").write_bytes(png(figure))
+keep(figure, options.out / "instructions.png")
 
 # %%
 print(f"\nit obeys {before['all']:.0%} of the held-out instructions before, {after['all']:.0%} after, and "

@@ -24,8 +24,9 @@ from tinygrad_lm.text.instructions import instructions, obeys, understood
 from tinygrad_lm.train import self_instruct as si
 from tinygrad_lm.train.instruct import ask, base_model, base_texts, obedience, tokenizer_for
 from tinygrad_lm.train.pretrain import PretrainConfig
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 from tinygrad_lm.train.sft import SFTConfig
 
 options = argparse.ArgumentParser()
@@ -35,7 +36,7 @@ options.add_argument("--rounds", type=int, help="2 by default, 3 with --full")
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="more steps and proposals")
 length.add_argument("--fast", action="store_true", help="a smaller model, and few steps")
-options = options.parse_args()
+options = given(options)
 steps, width, proposals = (((6, 6), 32, 16) if options.fast else ((1500, 300), 64, 200) if options.full else
                            ((1200, 300), 64, 150))
 ROUNDS = options.rounds or (3 if options.full else 2)
@@ -117,8 +118,7 @@ for label, values, color in (("right", right_ones, GREEN), ("wrong", [h["wrong"]
 right.set(title="What a round keeps", xlabel="round", xticks=numbers)
 right.set_ylim(0, 1.4 * max(bottom))
 right.legend(loc="upper right", ncols=3, fontsize=8)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "self-instruct.png").write_bytes(png(figure))
+keep(figure, options.out / "self-instruct.png")
 
 # %%
 print(f"\nheld-out instructions obeyed: seeds alone {shares[0]['all']:.0%}, with the model's own {shares[1]['all']:.0%}; "

@@ -26,8 +26,9 @@ from tinygrad_lm.optim import AdamW
 from tinygrad_lm.text import names
 from tinygrad_lm.train import road, train_step
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 from tinygrad_lm.train.sft import SFTConfig, sft
 
 options = argparse.ArgumentParser()
@@ -36,7 +37,7 @@ options.add_argument("--ranks", type=int, nargs="+", help="ranks to try")
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="more steps and ranks")
 length.add_argument("--fast", action="store_true", help="few steps and ranks")
-options = options.parse_args()
+options = given(options)
 ranks = options.ranks or ([1, 2] if options.fast else [1, 2, 4, 8, 16] if options.full else [1, 4, 16])
 before, steps, N = (20, 10, 100) if options.fast else (600, 300, 1000) if options.full else (400, 200, 1000)
 # steps of pretraining, and of tuning; prompts
@@ -109,8 +110,7 @@ for ax, column, label in ((axes[0], 0, "share of prompts obeyed"), (axes[1], 1, 
 axes[0].set(title="Obedience", ylim=(0, 1))
 axes[1].set(title="Loss")
 axes[0].legend(fontsize=8)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "lora.png").write_bytes(png(figure))
+keep(figure, options.out / "lora.png")
 
 # %% [markdown]
 # Afterwards the product goes into the weights, and the model is as fast as it was. The outputs differ by rounding.

@@ -25,15 +25,16 @@ from tinygrad_lm.text.person import rank
 from tinygrad_lm.train import road
 from tinygrad_lm.train.calibration import calibration, preferences, true_preferences
 from tinygrad_lm.train.demo import FAST, Demo, fine_tuned, pretrained
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
 from tinygrad_lm.train.reward import RewardConfig, pair_accuracy, train_reward
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--seed", type=int, default=0)
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="sizes too small to learn much")
-options = options.parse_args()
+options = given(options)
 size, SIZES, HELD_OUT, STEPS = FAST, (25, 100, 400, 1600), 1000, 200
 if options.fast:
     size = replace(FAST, pretrain=replace(FAST.pretrain, steps=10), sft=replace(FAST.sft, steps=5))
@@ -145,8 +146,7 @@ axes[1].legend(markerscale=2.5, fontsize=8)
 axes[2].plot([0.5, 1], [0.5, 1], color=GREY, lw=1)
 axes[2].plot(said, is_so, "o-", color=BLUE)
 axes[2].set(title="How sure, and how right", xlabel="it says", ylabel="in truth")
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "reward-model.png").write_bytes(png(figure))
+keep(figure, options.out / "reward-model.png")
 
 # %%
 few, many = SIZES[0], SIZES[-1]

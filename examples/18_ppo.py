@@ -23,8 +23,9 @@ from tinygrad_lm.text.names import tokenizer
 from tinygrad_lm.train import road
 from tinygrad_lm.train.demo import FAST, SHOWN, Demo, DemoConfig, judge_policy, narrowly_rewarded, prepared, without_penalty
 from tinygrad_lm.train.ppo import PPOConfig, ppo, value_for
-from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, line, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, INK, ORANGE, line, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--seed", type=int, default=0)
@@ -32,7 +33,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="the demo's sizes")
 length.add_argument("--fast", action="store_true", help="sizes too small to learn much")
-options = options.parse_args()
+options = given(options)
 size = replace(FAST, ppo=PPOConfig(iterations=40, warmup=5))
 if options.full:
     size = DemoConfig()
@@ -110,8 +111,7 @@ axes[2].set(title="KL to the fine-tuned model", xlabel="iteration", ylabel="nats
 axes[2].legend()
 for ax in axes:
     ax.xaxis.get_major_locator().set_params(integer=True)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "ppo.png").write_bytes(png(figure))
+keep(figure, options.out / "ppo.png")
 
 # %%
 print("; ".join(f"{name}: learned {row['learned reward']:+.2f}, true {row['true reward']:+.2f}"

@@ -24,7 +24,8 @@ from tinygrad_lm.parallel import one_blas_thread
 from tinygrad_lm.train import ppo as loop
 from tinygrad_lm.train.logprobs import token_logprobs
 from tinygrad_lm.train.optimum import Task
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, RED, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, RED, panels
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--seeds", type=int, help="1 by default, 3 with --full")
@@ -32,7 +33,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="three seeds")
 length.add_argument("--fast", action="store_true", help="one seed, fewer iterations")
-options = options.parse_args()
+options = given(options)
 seeds = range(options.seeds or (3 if options.full else 1))
 fewer = {"iterations": 8, "batch_size": 64} if options.fast else {}
 
@@ -132,8 +133,7 @@ right.plot([1e-5, 1], [1e-5, 1], color=GREY, lw=1, zorder=0)
 right.set(title="Each of the 36 answers", xscale="log", yscale="log", xlabel="probability under π*",
           ylabel="under the trained policy")
 right.legend()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "optimum.png").write_bytes(png(figure))
+keep(figure, options.out / "optimum.png")
 
 # %%
 print(f"\nThe right loop ends {max(distances[VARIANTS[0][0]]):.3f} from the optimum at worst, one epoch "

@@ -27,8 +27,9 @@ from tinygrad_lm.train.demo import FAST, Demo, DemoConfig, judge, judge_policy, 
 from tinygrad_lm.train.dpo import DPOConfig, dpo
 from tinygrad_lm.train.ppo import PPOConfig, ppo, value_for
 from tinygrad_lm.train.rejection import RejectionConfig, rejection_sampling
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, panels, png, running_mean
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, panels, running_mean
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--seed", type=int, default=0)
@@ -39,7 +40,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="the demo's sizes, 2000 rankings, 40 iterations")
 length.add_argument("--fast", action="store_true", help="small sizes")
-options = options.parse_args()
+options = given(options)
 size, iterations = FAST, options.iterations or (40 if options.full else 15)
 if options.full or options.rankings:
     size = replace(DemoConfig() if options.full else FAST, rankings=options.rankings or 2000)
@@ -164,8 +165,7 @@ for name, (points, bend, color, written_as) in laws.items():
         d = np.linspace(0.05, max(p[0] for p in points), 100)
         axes[1].plot(d, start + law(d), ":", color=color, lw=1.5)
 axes[0].legend(fontsize=8)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "rivals.png").write_bytes(png(figure))
+keep(figure, options.out / "rivals.png")
 
 # %%
 rows = {row["method"]: row for row in demo.results.rows}

@@ -23,8 +23,9 @@ from tinygrad_lm.text.names import tokenizer
 from tinygrad_lm.train import road
 from tinygrad_lm.train.demo import FAST, Demo, DemoConfig, judge_policy, prepared
 from tinygrad_lm.train.ppo import PPOConfig, ppo, value_for
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 off = np.inf
 CHANGES = {
@@ -60,7 +61,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="the demo's sizes, 40 iterations")
 length.add_argument("--fast", action="store_true", help="sizes too small for a trick to matter")
-options = options.parse_args()
+options = given(options)
 size, base = FAST, PPOConfig(iterations=12, warmup=3)
 if options.full:
     size, base = DemoConfig(), PPOConfig(iterations=40, warmup=5)
@@ -111,8 +112,7 @@ for ax, key, color in zip(axes, ("learned reward", "true reward", "KL"), (BLUE, 
 axes[2].set(xscale="log")
 axes[2].set_xticks([1, 3, 10, 30], ["1", "3", "10", "30"])
 axes[2].minorticks_off()
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "ablations.png").write_bytes(png(figure))
+keep(figure, options.out / "ablations.png")
 
 # %%
 lost = sum(np.mean([row["win rate"] for row in found]) < 0.5 for found in rows.values())

@@ -27,17 +27,18 @@ from tinygrad_lm.train.calibration import calibration, calibration_error, prefer
 from tinygrad_lm.train.logprobs import answer_logprobs
 from tinygrad_lm.train.ppo import PPOConfig, ppo
 from tinygrad_lm.train.pretrain import PretrainConfig, pretrain
-from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, line, panels, png
+from tinygrad_lm.train.report import BLUE, GREEN, GREY, ORANGE, RED, line, panels
 from tinygrad_lm.train.reward import RewardConfig, pair_accuracy, train_reward
 from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.safety import combined_score, llama2_rule, sigmoid, weighted_sum
+from tinygrad_lm.train.script import given, keep
 from tinygrad_lm.train.sft import SFTConfig, sft
 
 options = argparse.ArgumentParser()
 options.add_argument("--seeds", type=int, nargs="+", default=[0], help="one whole run each; the figure is of the first")
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
 options.add_argument("--fast", action="store_true", help="every stage much shorter")
-options = options.parse_args()
+options = given(options)
 fast = options.fast
 learned, held_out = names.split_names(names.load_names())
 prompts, judged = names.prompts_from(learned), names.prompts_from(held_out)[:100 if fast else 2000]
@@ -201,8 +202,7 @@ for ax, key, title in ((axes[2], "unsafe", "Share of unsafe answers"), (axes[3],
         line(ax, history, key, method, color=COLORS[method], lw=1.4)
     ax.set(title=title, xlabel="iteration of PPO")
 axes[2].legend(fontsize=8)
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "two-rewards.png").write_bytes(png(figure))
+keep(figure, options.out / "two-rewards.png")
 
 # %%
 mean = {method: np.mean([rows[method]["unsafe"] for _, _, rows in walks]) for method in walks[0][2]}

@@ -25,8 +25,9 @@ from tinygrad_lm.text.batches import Windows
 from tinygrad_lm.text.letters import LetterTokenizer
 from tinygrad_lm.text.stories import paragraphs, split, stories
 from tinygrad_lm.train.pretrain import PretrainConfig, evaluate, pretrain
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels, png
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
 options.add_argument("--model", help="measure this model: smollm2, a GGUF file, or a folder in Hugging Face's layout")
@@ -35,7 +36,7 @@ options.add_argument("--out", type=Path, default=Path("runs/examples"), help="fo
 length = options.add_mutually_exclusive_group()
 length.add_argument("--full", action="store_true", help="1500 steps")
 length.add_argument("--fast", action="store_true", help="train for seconds")
-options = options.parse_args()
+options = given(options)
 T = 64 if options.model is None else 512
 learned, held_out = split(paragraphs(stories("en")))
 
@@ -132,8 +133,7 @@ bars = right.bar(names, [measured[n][0] / 1e6 for n in names], color=[GREY, BLUE
 right.bar_label(bars, [f"{measured[n][0] / 1e6:.2f} MB\nperplexity {measured[n][1]:.2f}" for n in names], fontsize=8, padding=2)
 right.set(title="The whole network", ylabel="MB of weights", ylim=(0, measured["float32"][0] / 1e6 * 1.2))
 right.grid(False, axis="x")
-options.out.mkdir(parents=True, exist_ok=True)
-(options.out / "quantisation.png").write_bytes(png(figure))
+keep(figure, options.out / "quantisation.png")
 
 # %%
 (before, ppl), (after, small) = measured["float32"], measured["int4"]

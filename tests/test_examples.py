@@ -1,4 +1,5 @@
 """The examples run, end with the line that they promise, and leave their figure; all have one form, that of a notebook."""
+import argparse
 import ast
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -118,6 +120,29 @@ def test_jupytext_cuts_it_in_the_same_cells(script):
             compile(cell["source"], script, "exec")
         else:
             assert cell["source"].strip() and not cell["source"].startswith(("# %%", '"""'))
+
+
+def test_a_notebook_has_the_defaults_and_shows_what_is_kept(tmp_path, monkeypatch):
+    """The kernel's own command line is none of the script's; the figure goes to the file and under the cell."""
+    from tinygrad_lm.train.report import panels
+    from tinygrad_lm.train.script import given, keep
+    parser, shown = argparse.ArgumentParser(), []
+    parser.add_argument("--steps", type=int, default=3)
+    monkeypatch.setattr(sys, "argv", ["script.py", "--steps", "5"])
+    assert given(parser).steps == 5
+    keep(panels(1, 1)[0], tmp_path / "folder" / "plain.png")
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(Image=lambda data: data, display=shown.append))
+    assert given(parser).steps == 3
+    keep(panels(1, 1)[0], tmp_path / "folder" / "shown.png")
+    assert shown == [(tmp_path / "folder" / "shown.png").read_bytes()] and shown[0][:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("script", sorted({*COUNT, *TRAIN, "11_korean_tokens"}))
+def test_its_options_and_its_figure_are_those_of_a_notebook_too(script):
+    code = (ROOT / "examples" / f"{script}.py").read_text(encoding="utf-8")
+    assert "given(options)" in code and "keep(" in code and "parse_args" not in code and "savefig" not in code
 
 
 # ---- other languages, texts and models ------------------------------------------------------------------------------
