@@ -1,4 +1,4 @@
-"""The server: answers as OpenAI's clients expect them; whatever comes from outside is answered or refused, and nothing hangs."""
+"""The server: answers as OpenAI's clients expect them; what comes from outside is answered or refused; nothing hangs."""
 import http.client
 import json
 import os
@@ -146,7 +146,8 @@ def test_it_writes_what_the_model_says():
 def test_the_conversation_is_the_template(server):
     w = server.writer
     said = [("system", "be"), ("user", "the cat"), ("assistant", "sat"), ("user", "on")]
-    expected = [i for role, text in said for i in CHATML.message(TOKENIZER, role, text)] + CHATML.begin(TOKENIZER, "assistant")
+    expected = [i for role, text in said for i in CHATML.message(TOKENIZER, role, text)]
+    expected += CHATML.begin(TOKENIZER, "assistant")
     parts = [{"type": "text", "text": "the "}, {"type": "text", "text": "cat"}]
     messages = [{"role": "developer", "content": "be"}, {"role": "user", "content": parts},
                 {"role": "assistant", "content": "sat"}, {"role": "user", "content": "on", "name": "x"}]
@@ -165,11 +166,12 @@ def test_prompts_of_ids_and_empty_ones(server):
 
 
 def test_probabilities(server):
-    """They are the model's own: of all alternatives together at most 1, whatever the temperature; the drawn one among them."""
+    """They are the model's own: of all alternatives together at most 1, whatever the temperature."""
     body = {"max_tokens": 6, "seed": 1, "temperature": 1.7, "top_p": 0.5}
     told = post(server, CHAT, messages=HELLO["messages"], logprobs=True, top_logprobs=5, **body)[1]["choices"][0]
     content = told["logprobs"]["content"]
-    assert len(content) == 6 and b"".join(bytes(t["bytes"]) for t in content).decode(errors="replace") == told["message"]["content"]
+    text = b"".join(bytes(t["bytes"]) for t in content).decode(errors="replace")
+    assert len(content) == 6 and text == told["message"]["content"]
     for t in content:
         p = np.exp([o["logprob"] for o in t["top_logprobs"]])
         assert len(p) == 5 and p.sum() <= 1 + 1e-9 and (np.diff(p) <= 0).all()
@@ -208,7 +210,8 @@ def test_parts_of_characters_have_names_of_their_own(server, monkeypatch):
     assert [len(others) for others in told["logprobs"]["top_logprobs"]] == [20] * 3
 
 
-@pytest.mark.parametrize("stop, text", [("at s", "the c"), (["zz", "mats", "cat"], "the "), ("the", ""), ([], "the cat sat")])
+@pytest.mark.parametrize("stop, text", [("at s", "the c"), (["zz", "mats", "cat"], "the "), ("the", ""),
+                                        ([], "the cat sat")])
 def test_stop_strings(server, monkeypatch, stop, text):
     ids = TOKENIZER.encode("the cat sat").tolist()
     scripted(monkeypatch, ids)
@@ -257,7 +260,8 @@ def test_writing_stops_where_the_context_is_full(server):
     ({"stream": "yes"}, "stream", "true or false"), ({"stream": 1}, "stream", "true or false"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "belongs to stream"),
     ({"top_logprobs": 2}, "top_logprobs", "belongs to logprobs"), ({"logprobs": 2}, "logprobs", "true or false"),
-    ({"tools": [{}]}, "tools", "calls no tools"), ({"response_format": {"type": "json_object"}}, "response_format", "grammar"),
+    ({"tools": [{}]}, "tools", "calls no tools"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "grammar"),
     ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"), ({"temprature": 1}, "temprature", "no field 'temprature'"),
     ({"prompt": "x"}, "prompt", "no field 'prompt' here"), ({"presence_penalty": -3}, "presence_penalty", "from -2 to 2"),
 ])
@@ -337,7 +341,8 @@ def test_a_request_that_does_not_come_is_not_waited_for(server, monkeypatch):
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
     with socket.create_connection(server.server_address, timeout=60) as s:
-        s.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n".encode())
+        s.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
+                  "Expect: 100-continue\r\n\r\n".encode())
         assert s.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
@@ -377,11 +382,11 @@ def slow(monkeypatch):
     writer, go, written = a_writer(), Event(), []
     scores_after = writer.reader.scores_after
 
-    def waiting(ids):
+    def waiting(ids, go_on):
         written.append(len(ids))
         while not go.wait(0.02) and len(written) > 3:
             sleep(0.01)
-        return scores_after(ids)
+        return scores_after(ids, go_on)
     monkeypatch.setattr(writer.reader, "scores_after", waiting)
     with serving(writer, places=2) as server:
         server.go, server.written = go, written
@@ -513,7 +518,8 @@ def test_the_command(tmp_path):
         assert connection.getresponse().status == 200
         connection.close()
         other = start(tmp_path, "--port", port)
-        assert other.wait(60) == 1 and re.fullmatch(f"error: cannot listen on port {port} of .*--port.*\n", other.stderr.read())
+        assert other.wait(60) == 1
+        assert re.fullmatch(f"error: cannot listen on port {port} of .*--port.*\n", other.stderr.read())
     finally:
         process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0

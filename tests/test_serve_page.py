@@ -134,7 +134,8 @@ def test_an_answer_with_its_probabilities(server, visit, monkeypatch):          
     token.hover()
     assert page.locator("#card table").count() == 3 and page.locator("#card tr.drawn").count() == 3
     assert page.locator("#card tr.drawn td").first.inner_text() == "ed"                    # the first byte of three
-    shares = [float(text.strip("%<>")) for text in page.locator("#card table").first.locator("td:last-child").all_inner_texts()]
+    cells = page.locator("#card table").first.locator("td:last-child")
+    shares = [float(text.strip("%<>")) for text in cells.all_inner_texts()]
     assert len(shares) >= 6 and sum(shares) <= 101
     page.mouse.move(1, 1)
     assert page.locator("#card").is_hidden()

@@ -6,6 +6,8 @@ from ..generate import FEW, in_parts, read
 from ..nn import evaluating
 from .cache import KVCache
 
+PART = 256                              # tokens that are read at once: more are hardly faster, and nobody can interrupt
+
 
 class Reader:
     """What a GPT expects after a text, over one cache with room for `room` tokens.
@@ -25,15 +27,20 @@ class Reader:
         """How many of the first of these ids the cache holds."""
         return next((i for i, (a, b) in enumerate(zip(ids, self.seen)) if a != b), min(len(ids), len(self.seen)))
 
-    def scores_after(self, ids):
-        """Scores of what comes after the ids, a list: (1, V). The last id is always read: its scores are kept nowhere."""
+    def scores_after(self, ids, between=lambda: None):
+        """Scores of what comes after the ids, a list: (1, V). The last id is always read: its scores are kept nowhere.
+
+        A long text is read in parts, and `between()` called before each. It may raise: what was read until then is known.
+        """
         known = min(self.known(ids), len(ids) - 1)
         self.cache.forget(known)                         # what was forgotten, or half read when it was interrupted
         self.seen = self.seen[:known]
-        new = np.array(ids[known:])
         with evaluating(self.model):
-            scores = in_parts(self.read, [new], [self.cache], few=len(new) < FEW)
-        self.seen = list(ids)
+            while len(self.seen) < len(ids):
+                between()
+                new = list(ids[len(self.seen):len(self.seen) + PART])
+                scores = in_parts(self.read, [np.array(new)], [self.cache], few=len(new) < FEW)
+                self.seen = self.seen + new
         return scores
 
     def read(self, new, cache):

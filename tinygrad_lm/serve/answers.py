@@ -26,7 +26,7 @@ def named(token, logprob):
 
 
 def spelt(token):
-    """A token as text, of which no two are alike: what is no text by itself, part of a character, is written in hexadecimal."""
+    """A token as text, of which no two are alike: part of a character, which is no text, is written in hexadecimal."""
     try:
         return token.decode()
     except UnicodeDecodeError:

@@ -53,7 +53,8 @@ class Writer:
 
 class Answer:
     """One answer to a request (requests.py), while it is written. Iterating gives (text, tokens); `go_on()` is called before
-    each token, and raises when the answer is wanted no more. Afterwards `reason` says why it ended: "stop", or "length"."""
+    each token and each part of the prompt, and raises when the answer is wanted no more. Afterwards `reason` says
+    why it ended: "stop", or "length"."""
 
     def __init__(self, writer, asked, rng, go_on):
         self.writer, self.asked, self.rng, self.go_on = writer, asked, rng, go_on
@@ -74,8 +75,7 @@ class Answer:
         V, before = len(w.tokenizer), 0                                  # the model's own vocabulary may be larger
         written = np.zeros(V)                                            # how often each token is in the answer
         for _ in range(min(asked.max_tokens, w.context - len(asked.ids))):
-            self.go_on()
-            scores = w.reader.scores_after([*asked.ids, *self.ids])[:, :V]                     # (1, V)
+            scores = w.reader.scores_after([*asked.ids, *self.ids], self.go_on)[:, :V]         # (1, V)
             logp = next_logprobs(penalised(scores, written, asked), asked.temperature, top_p=asked.top_p)
             token = int(draw(logp, self.rng)[0] if asked.temperature else logp[0].argmax())
             if token in ends:
