@@ -44,7 +44,8 @@ model = NGram(learned, tokenizer, order=7)
 # 1. What comes next? After each beginning, the five letters that the model thinks likeliest.
 
 # %%
-print("1. What comes next? Guess first: after 'The old man said noth', how sure is it of the i?")
+print("Guess first: in the middle of a word, how sure is it of the next letter? And behind a word?")
+print("1. What comes next?")
 for beginning in ("The old man said noth", "The d") if options.language == "en" else ("노인은 아무 말도 하지 않", "할머니는 "):
     p = np.exp(model.next_logprobs(model.ids(beginning)))
     likeliest = np.argsort(-p)[:5]
@@ -55,7 +56,8 @@ for beginning in ("The old man said noth", "The d") if options.language == "en" 
 
 # %%
 good, bad = choices[0][1][0], choices[0][1][2]
-print("\n2. The probability of a sentence. Guess first: one in how many, for six words that are right?")
+print("\nGuess first: six words that are right have a probability of one in how many?")
+print("2. The probability of a sentence")
 for sentence in (good, bad):
     logp = model.sentence_logprob(sentence)
     print(f"   {sentence:<36} log p = {logp:7.2f}   p = {exp(logp):.1e}")
@@ -89,7 +91,8 @@ keep(figure, options.out / "surprise.png")
 # 3. Which translation would one say? Which mistakes can a model see that looks at seven letters?
 
 # %%
-print("\n3. Which translation would one say? Guess first: of twenty sentences, for how many does it choose the best?")
+print(f"\nGuess first: of {len(choices)} sentences, for how many does it choose the best translation?")
+print("3. Which translation would one say?")
 meaning, candidates = choices[1]
 print(f"   {meaning}")
 for logp, sentence in rank(model, candidates):
@@ -102,7 +105,8 @@ print(f"   the best comes first {first} times out of {len(choices)}")
 # noise in text that the corrector has never seen.
 
 # %%
-print("\n4. Spelling. Guess first: how many of the mistyped words does it mend, and how many good ones does it spoil?")
+print("\nGuess first: how many of the mistyped words does it mend, and how many good ones does it spoil?")
+print("4. Spelling")
 corrector, rng = learn_corrector(learned), np.random.default_rng(0)
 noisy = [misspell_text(t, rng, rate=0.1) for t in held_out]
 print(f"   typed:     {noisy[1]}\n   corrected: {corrector.correct(noisy[1])}")

@@ -44,10 +44,10 @@ print(f"{sum(map(len, learned)):,} characters to count, {sum(map(len, held_out))
 SMOOTHINGS = {"maximum likelihood": maximum_likelihood, "add 1": partial(add_k, k=1), "add 0.01": partial(add_k, k=0.01),
               "Kneser-Ney": kneser_ney}
 ORDERS = range(1, 9)
-print("1. Guess first: which order is the best, for each way to deal with what was never seen? Which k would you add?\n")
+print("Guess first: which order is the best, for each way to deal with what was never seen? Which k would you add?")
 perplexity = {name: [NGram(learned, tokenizer, order=n, smoothing=s).perplexity(held_out) for n in ORDERS]
               for name, s in SMOOTHINGS.items()}
-print("   Perplexity on held-out text\n" + f"{'order':>21}" + "".join(f"{n:>8}" for n in ORDERS))
+print("1. Perplexity on held-out text\n" + f"{'order':>21}" + "".join(f"{n:>8}" for n in ORDERS))
 for name, values in perplexity.items():
     print(f"{name:>21}" + "".join(f"{v:8.2f}" for v in values))
 
@@ -68,7 +68,8 @@ keep(figure, options.out / "counting.png")
 # 2. What a model of each order writes. It copies as soon as there is only one way to go on.
 
 # %%
-print("\n2. What they write, from the same draws. Guess first: from which order on does it copy whole sentences?")
+print("\nGuess first: from which order on does it copy whole sentences?")
+print("2. What they write, from the same draws")
 for n in (1, 2, 3, 5, 8):
     start = learned[0][:n - 1]
     written = NGram(learned, tokenizer, order=n).sample(70, rng=np.random.default_rng(3), prompt=start, temperature=0.8)
@@ -78,7 +79,8 @@ for n in (1, 2, 3, 5, 8):
 # 3. Perplexities of different tokens cannot be compared: a letter says less than a syllable. Bits a byte can.
 
 # %%
-print("\n3. Tokens. Guess first: which has the lower perplexity, and does that make it the better model?")
+print("\nGuess first: characters or letters, which has the lower perplexity, and does that make it the better model?")
+print("3. Tokens")
 for name, tokens in ("characters", tokenizer), ("letters", LetterTokenizer.from_text(text)):
     model = NGram(learned, tokens, order=7)
     print(f"   {name:<11} {len(tokens):4} in the vocabulary   perplexity {model.perplexity(held_out):6.2f} a token   "

@@ -54,8 +54,8 @@ config = PretrainConfig(steps=60 if options.fast else 1000, batch_size=32, lr=1e
 run = Run()
 pretrain(network, Windows(row(learned), 32), Windows(row(held_out), 32), config, rng=np.random.default_rng(1), run=run)
 model = NetworkModel(network, tokenizer)
-print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text.\n"
-      f"   Guess first: with every token as likely as any other it would be {np.log(len(tokenizer)):.2f} nats; where does it end?")
+print(f"Guess first: were all tokens equally likely, the loss would be {np.log(len(tokenizer)):.2f} nats; where does it end?")
+print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text:")
 for logged in run.history:
     if "held_out" in logged and (logged["step"] % 200 == 0 or logged["step"] == config.steps):
         print(f"   step {logged['step']:>5.0f}   {logged['held_out']:.3f} nats a token")
@@ -64,8 +64,8 @@ for logged in run.history:
 # 2. It writes. A 3-gram sees 2 letters; this sees 8, and has few parameters: how many would a table for 8 letters have?
 
 # %%
-print("\n2. Guess first: does it write words? Would it know a word's end?")
-print(f"   {model.sample(120, rng=np.random.default_rng(0), temperature=0.8)!r}")
+print("\nGuess first: does it write words?")
+print(f"2. {model.sample(120, rng=np.random.default_rng(0), temperature=0.8)!r}")
 print(f"   A table of all 9-grams would have {len(tokenizer):,} ** 9 = {len(tokenizer) ** 9:.0e} entries")
 
 # %% [markdown]
@@ -73,7 +73,8 @@ print(f"   A table of all 9-grams would have {len(tokenizer):,} ** 9 = {len(toke
 
 # %%
 vectors = network.wte.weight.data
-print("\n3. Neighbours. Guess first: which letters lie near a, and near a full stop?")
+print("\nGuess first: which letters lie near a vowel, and which near a full stop?")
+print("3. Neighbours")
 for letter in "aet.T" if options.language == "en" else "ㅏㅓㄱㅂ.":
     if letter in tokenizer.chars:
         near, cosines = neighbours(vectors, tokenizer.encode(letter)[0])
