@@ -300,15 +300,19 @@ def test_another_model(server):
     ("POST", CHAT, b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
     ("POST", CHAT, b"{}", {"Content-Length": "-1"}, 411, "Content-Length"),
     ("POST", CHAT, b"{}", {"Transfer-Encoding": "chunked"}, 411, "Content-Length"),
+    ("POST", CHAT, b"{}", {"Content-Length": "9" * 5000}, 413, "the body has"),
+    ("POST", CHAT, json.dumps({"model": "x" * 900_000} | HELLO).encode(), {}, 404, "'xxx"),
+    ("POST", CHAT, json.dumps({"x" * 900_000: 1} | HELLO).encode(), {}, 400, "no field 'xxx"),
     ("GET", CHAT, None, {}, 405, "asked by POST"), ("POST", "/health", b"{}", {}, 405, "asked by GET"),
     ("GET", "/etc/passwd", None, {}, 404, "nothing at /etc/passwd"), ("PUT", CHAT, b"{}", {}, 501, "PUT"),
     ("GET", "/health", None, {"Host": "evil.example"}, 403, "evil.example"),
     ("GET", "/health", None, {"Host": "[broken"}, 403, "not this machine"),
     ("POST", CHAT, b"{}", {"Origin": "http://evil.example"}, 403, "may not ask"),
+    ("POST", CHAT, b"{}", {"Origin": "http://["}, 403, "may not ask"),
     ("POST", CHAT, b"{}", {"Origin": "null"}, 403, "may not ask")])
 def test_requests_that_are_refused(server, method, path, body, headers, status, says):
     found, answered, raw = ask(server, method, path, body, headers)
-    assert found == status and says in json.loads(raw)["error"]["message"]
+    assert found == status and says in json.loads(raw)["error"]["message"] and len(raw) < 1000
     assert "Access-Control-Allow-Origin" not in answered and (status != 405 or answered["Allow"])
 
 
@@ -339,11 +343,49 @@ def test_a_request_that_does_not_come_is_not_waited_for(server, monkeypatch):
         assert s.recv(4096) == b""
 
 
+def test_who_takes_an_answer_slowly_does_not_keep_the_others_waiting(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    handler = module.Handler.__new__(module.Handler)
+    handler.chunked, handler.stalled, handler.wfile = True, 0.0, handler
+    handler.write = lambda data: now.__setitem__(0, now[0] + module.PATIENCE / 3)
+    for _ in range(3):
+        handler.event("")
+    now[0] += 100                                                # time in which the model writes is not the client's
+    with pytest.raises(TimeoutError):
+        handler.event("")
+
+
+def test_what_was_said_is_logged_in_part():
+    said, logged = [], Event()
+    with serving(say=lambda line: said.append(line) or logged.set()) as server:
+        ask(server, "GET", "/" + "a" * 50_000)
+        assert logged.wait(60) and 300 < len(said[0]) < 700
+
+
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
+    for digits in ("9" * 7, "9" * 5000):
+        with socket.create_connection(server.server_address, timeout=60) as s:
+            s.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {digits}\r\n"
+                      "Expect: 100-continue\r\n\r\n".encode())
+            assert s.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("start", ["GET /health HTTP/1.1\r\nContent-Length: 38",
+                                   f"POST {CHAT} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+                                   "Content-Length: 40"])
+def test_a_body_is_never_taken_for_a_request(server, start):
+    hidden = "{}" * start.startswith("POST") + "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection(server.server_address, timeout=60) as s:
-        s.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
-                  "Expect: 100-continue\r\n\r\n".encode())
-        assert s.recv(4096).startswith(b"HTTP/1.1 413 ")
+        s.sendall(f"{start}\r\nHost: localhost\r\n\r\n{hidden}".encode())
+        s.shutdown(socket.SHUT_WR)
+        found = b""
+        try:
+            while more := s.recv(4096):
+                found += more
+        except ConnectionResetError:                             # what was not read was thrown away with the connection
+            pass
+    assert found.count(b"HTTP/1.1 ") <= 1 and b"hidden" not in found
 
 
 def test_one_connection_serves_several_requests(server):

@@ -56,8 +56,8 @@ def understood(body, writer, *, chat, most_tokens):
                                                                     if chat else '{"prompt": "Once"}'))
     refuse_what_is_not_done(body, CHAT if chat else COMPLETION)
     if body.get("model") not in (None, writer.name):
-        raise Refused(f"the model {body['model']!r} does not exist here: this server has {writer.name!r}", param="model",
-                      code="model_not_found", status=404)
+        raise Refused(f"the model {shown(body['model'])} does not exist here: this server has {writer.name!r}",
+                      param="model", code="model_not_found", status=404)
     try:
         ids, text = chat_prompt(body, writer) if chat else completion_prompt(body, writer)
     except Refused:
@@ -86,7 +86,7 @@ def refuse_what_is_not_done(body, known):
         if name in known | HARMLESS or value is None:
             continue
         if name not in REFUSED:
-            raise Refused(f"there is no field {name!r} here; there are {', '.join(sorted(known))}", param=name,
+            raise Refused(f"there is no field {shown(name)} here; there are {', '.join(sorted(known))}", param=name[:60],
                           code="unknown_parameter")
         why, neutral = REFUSED[name]
         if value not in neutral:

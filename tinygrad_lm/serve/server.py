@@ -29,6 +29,7 @@ from .writer import Answer
 LARGEST_BODY = 1 << 20                  # bytes
 CONNECTIONS = 64                        # at once
 PATIENCE = 30                           # seconds for a whole request to come, and for a client to take what is written
+LONGEST_LINE = 300                      # characters that are logged of what a client asked, and of what it was told
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -141,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
     # ---- which request is it? ----------------------------------------------------------------------------------------
 
     def do_GET(self):
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True                                 # a body is not read, nor taken for the next request
         self.answer(self.get)
 
     def do_POST(self):
@@ -169,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.local_only and name_in(host) not in LOOPBACK:
             raise Refused(f"the Host {host!r} is not this machine's: talk to {self.server.url}", status=403,
                           code="wrong_host")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             raise Refused(f"pages of {origin!r} may not ask here", status=403, code="wrong_origin")
 
     def get(self, path):
@@ -218,12 +221,13 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(f"the body is not JSON: {error}", code="invalid_json") from None
 
     def length(self):
-        given = self.headers.get("Content-Length", "")
-        if "Transfer-Encoding" in self.headers or not (given.isascii() and given.isdigit()):
-            raise Refused("the body needs a Content-Length", status=411)
-        if int(given) > LARGEST_BODY:
-            raise Refused(f"the body has {int(given):,} bytes, and may have {LARGEST_BODY:,}", status=413)
-        return int(given)
+        given, *others = self.headers.get_all("Content-Length", [""])
+        if others or "Transfer-Encoding" in self.headers or not (given.isascii() and given.isdigit()):
+            raise Refused("the body needs a Content-Length, and only one", status=411)
+        size = float(given)                                              # int() refuses more than a few thousand digits
+        if size > LARGEST_BODY:
+            raise Refused(f"the body has {size:,.0f} bytes, and may have {LARGEST_BODY:,}", status=413)
+        return int(size)
 
     def handle_expect_100(self):
         """A client that asks before it sends is told at once that its body is too long."""
@@ -266,7 +270,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def stream(self, asked, shape):
         """Server-sent events: `data: ` and an object, a blank line; at the end the word DONE in brackets."""
-        self.started, self.chunked = True, self.request_version != "HTTP/1.0"
+        self.started, self.stalled, self.chunked = True, 0.0, self.request_version != "HTTP/1.0"
         self.send_response(200)
         self.headers_for("text/event-stream", {"Transfer-Encoding": "chunked"} if self.chunked else {"Connection": "close"})
         begun = set()
@@ -281,10 +285,15 @@ class Handler(BaseHTTPRequestHandler):
         self.log(200, self.tokens(asked))
 
     def event(self, thing, last=False):
+        """Send an event. A client that takes each of them slowly keeps the others waiting: it has PATIENCE for all together."""
         data = b"data: " + (thing.encode() if isinstance(thing, str) else answers.as_json(thing)) + b"\n\n"
         if self.chunked:
             data = b"%x\r\n%s\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b"")
+        before = monotonic()
         self.wfile.write(data)
+        self.stalled += monotonic() - before
+        if self.stalled > PATIENCE:
+            raise TimeoutError
 
     def tokens(self, asked):
         return f"{len(asked.ids):,} + {self.n_written:,} tokens"
@@ -335,7 +344,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def log(self, status, told=""):
         asked = f"{getattr(self, 'command', None) or '-'} {getattr(self, 'path', '-')}"
-        line = f"{asked} {status} {monotonic() - self.begun:.1f} s {told}"
+        line = f"{asked[:LONGEST_LINE]} {status} {monotonic() - self.begun:.1f} s {told[:LONGEST_LINE]}"
         self.server.say("".join(c if c.isprintable() else "?" for c in line.strip()))
 
     def log_message(self, *arguments):
