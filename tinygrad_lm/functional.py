@@ -241,7 +241,7 @@ def getitem(x, index):
 
 
 def gather(x, axis, index):
-    """y[i][j][k] = x[i][index[i][j][k]][k] for axis 1: NumPy's take_along_axis (PyTorch's gather where the other axes
+    """`y[i][j][k] = x[i][index[i][j][k]][k]` for axis 1: NumPy's take_along_axis (PyTorch's gather where the other axes
     of x and index are equal; here they broadcast)."""
     return _gather(x, axis=axis % raw(x).ndim, index=raw(index))
 
