@@ -20,7 +20,8 @@ import numpy as np
 
 import tinygrad_lm as tg
 from tinygrad_lm.text.char import CharTokenizer
-from tinygrad_lm.train.report import BLUE, GREY, ORANGE, panels
+from tinygrad_lm.text.jamo import romanised
+from tinygrad_lm.train.report import BLUE, GREY, ORANGE, hangul_font, panels
 from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
@@ -46,9 +47,10 @@ def attend(query, key, value):                                    # (T, D), (T, 
 
 def show(weights, letters):
     """A heat map in text: each row is a place, and what it looks at."""
-    print("       " + " ".join(letters))
+    width = 2 if any(c >= "ᄀ" for c in letters) else 1                # columns of a letter: Hangul takes two
+    print("     " + " " * width + " " + " ".join(letters))
     for letter, row in zip(letters, weights):
-        print(f"     {letter} " + " ".join(" ░▒▓█"[int(4 * w + 0.5)] for w in row))
+        print(f"     {letter} " + " ".join(width * " ░▒▓█"[int(4 * w + 0.5)] for w in row))
 
 
 rng = np.random.default_rng(0)
@@ -147,13 +149,14 @@ print("   A letter that has come twice has two successors: the weights are share
 
 # %%
 figure, axes = panels(1, 4, size=(3.5, 3.5))
+labels = [*letters] if hangul_font() else [romanised(c) for c in letters]
 nothing = np.zeros((len(ids), 1))
 average = attend(nothing, nothing, nothing)[1]
 maps = {"no preference": average, "one place back": back, "what followed last time": found}
 for ax, (title, weights) in zip(axes, maps.items()):
     ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-    ax.set_xticks(range(len(letters)), letters)
-    ax.set_yticks(range(len(letters)), letters)
+    ax.set_xticks(range(len(letters)), labels)
+    ax.set_yticks(range(len(letters)), labels)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.set(title=title, xlabel="looks at")

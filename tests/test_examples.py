@@ -175,9 +175,22 @@ def test_quantisation_of_a_given_model(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["01_probability_of_a_sentence.py", "02_counting.py", "03_neural.py",
-                                    "10_ngram_to_gpt.py"])
+                                    "10_ngram_to_gpt.py", "12_fill_the_blank.py"])
 def test_in_korean_and_on_a_text_of_ones_own(script, tmp_path):
     fast = ["--fast"] if script > "03" else []
     run(script, "--language", "ko", "--out", tmp_path, *fast)
     (tmp_path / "text.txt").write_text("The rain in Spain falls mainly in the plain, they say.\n" * 40, encoding="utf-8")
     run(script, "--text", tmp_path / "text.txt", "--out", tmp_path, *fast)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["08_tiny_gpt.py", "09_tiny_gpt_korean.py"])
+def test_tiny_gpts_on_a_text_of_ones_own(script, tmp_path):
+    (tmp_path / "text.txt").write_text("The rain in Spain falls mainly in the plain, they say.\n" * 40, encoding="utf-8")
+    run(script, "--text", tmp_path / "text.txt", "--out", tmp_path, "--fast")
+
+
+@pytest.mark.slow
+def test_attention_by_hand_over_hangul(tmp_path):
+    lines = run("07_attention_by_hand.py", "--pattern", "고양이", "--out", tmp_path, "--fast")
+    assert "   fetched  고 고 양 이 고 양 이" in lines
