@@ -1,9 +1,12 @@
 """Is a learner's file right? It runs in a process of its own, with a limit on its time: it may do anything, and leaves no
 trace."""
 import ast
+import faulthandler
+import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +15,7 @@ from typing import NamedTuple
 
 from . import exercise, is_test
 
+BORROWED = "It takes its answer from tinygrad_lm.exercises: only what you write yourself is graded."
 PRINTED = 2000                          # characters of what the learner's code prints that are shown
 
 
@@ -27,17 +31,28 @@ def check(name, file, *, seconds=60.0):
     if is_test(name):
         return check_test(name, file, seconds)
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "verdict.json"
-        command = [sys.executable, "-m", __name__, name, str(file.resolve()), str(answer)]
+        answer, stack = Path(folder) / "verdict.json", Path(folder) / "stack"
+        command = [sys.executable, "-m", __name__, name, str(file.resolve()), str(answer), str(stack), str(seconds)]
+        quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                  timeout=seconds)
+            done = subprocess.run(command, **quiet, timeout=seconds + 10,
+                                  env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": folder})
         except subprocess.TimeoutExpired:
-            return Verdict(False, [f"It did not end within {seconds:g} seconds: is there a loop that never ends?"])
-        if not answer.exists():
-            return Verdict(False, [f"It ended its process (exit code {done.returncode}) before it could be graded: does it call "
-                                   "exit, use up all memory, or write where it may not?"])
-        return Verdict(**json.loads(answer.read_text(encoding="utf-8")))
+            done = None
+        if answer.exists():
+            return Verdict(**json.loads(answer.read_text(encoding="utf-8")))
+        if done is None or stack.exists() and stack.stat().st_size:
+            return Verdict(False, [f"It did not end within {seconds:g} seconds{where(stack, file)}: is there a loop that never "
+                                   "ends?"])
+        return Verdict(False, [f"It ended its process (exit code {done.returncode}) before it could be graded: does it call "
+                               "exit, use up all memory, or write where it may not?"])
+
+
+def where(stack, file):
+    """In which line of the learner's file it was when its time was up, by what faulthandler wrote."""
+    text = stack.read_text(encoding="utf-8", errors="replace") if stack.exists() else ""
+    lines = re.findall(rf'File "{re.escape(str(file.resolve()))}", line (\d+)', text)
+    return f", and was in line {lines[0]} when its time was up" if lines else ""
 
 
 def check_test(name, file, seconds):
@@ -77,7 +92,7 @@ def graded(name, file):
     except UnicodeDecodeError:
         return ["The file is no text in UTF-8."]
     if borrows(tree):
-        return ["It takes its answer from tinygrad_lm.exercises: only what you write yourself is graded."]
+        return [BORROWED]
     space = {"__name__": "answer", "__file__": str(file)}
     try:
         exec(compile(tree, str(file), "exec"), space)
@@ -88,10 +103,13 @@ def graded(name, file):
     except Exception as error:          # noqa: BLE001
         return [f"When the file is read, line {line_in(file, error)} raises {type(error).__name__}: {first_line(error)}."]
     answer = space.get(wanted)
+    if getattr(answer, "__module__", "") == module.__name__:
+        return [BORROWED]
     if answer is None:
         return [f"There is no {wanted} in the file: the name has to stay."]
     if not isinstance(answer, str) and not callable(answer) or isinstance(module.ANSWER, str) is not isinstance(answer, str):
-        return [f"{wanted} is a {type(answer).__name__}, and should be a {'text' if isinstance(module.ANSWER, str) else 'function'}."]
+        right = "text" if isinstance(module.ANSWER, str) else "function"
+        return [f"{wanted} should be a {right}, and is of the type {type(answer).__name__}."]
     if isinstance(answer, str) and answer.strip() == module.STUB.strip():
         return ["It is not written yet: the kernel is as it was given to you."]
     if isinstance(answer, str) and (said := module.refused(answer)):
@@ -104,7 +122,14 @@ def graded(name, file):
         return []
     if isinstance(broken.outcome.error, NotImplementedError):
         return [f"It is not written yet: line {broken.outcome.line} still raises NotImplementedError."]
-    return told(broken)
+    return told(broken, None if isinstance(answer, str) else signature_of(answer))
+
+
+def signature_of(function):
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def borrows(tree):
@@ -128,6 +153,10 @@ class Bounded(io.StringIO):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(sys.argv[2]))
-    found = verdict(*sys.argv[1:3])
-    Path(sys.argv[3]).write_text(json.dumps(found._asdict()), encoding="utf-8")
+    this, its_name, its_file, its_answer, its_stack, its_seconds = sys.argv
+    sys.path.insert(0, os.path.dirname(its_file))
+    with open(its_stack, "w", encoding="utf-8") as late:
+        faulthandler.dump_traceback_later(float(its_seconds), exit=True, file=late)
+        found = verdict(its_name, its_file)
+        faulthandler.cancel_dump_traceback_later()
+    Path(its_answer).write_text(json.dumps(found._asdict()), encoding="utf-8")

@@ -13,6 +13,7 @@ what was said, and the share that was passed as `score`: what an automatic grade
 
 GRADER = '''"""Grades the files beside it: python -m pytest, and results.json has the outcome."""
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ RESULTS = {}
 
 @pytest.fixture(scope="session", autouse=True)
 def results():
+    assert "PYTEST_XDIST_WORKER" not in os.environ, "one process keeps the results: without -n"
     yield
     score = sum(r["passed"] for r in RESULTS.values()) / max(1, len(FILES))
     (HERE / "results.json").write_text(json.dumps({"score": score, "exercises": RESULTS}, indent=2, ensure_ascii=False),
@@ -46,4 +48,4 @@ def handout():
     """{name of a file: its text}"""
     listed = "\n".join(f"* `{file_name(name)}`: {title(name)}" for name in names())
     files = {file_name(name): sheet(name) for name in names()}
-    return files | {"README.md": README.format(list=listed), "test_exercises.py": GRADER}
+    return files | {"README.md": README.format(list=listed), "test_exercises.py": GRADER, "pytest.ini": "[pytest]\n"}

@@ -1,31 +1,59 @@
-"""What a good teacher says of an answer: which property it lacks, the smallest input that shows it, what came out and what should
-have, and what kind of mistake that looks like."""
+"""What a good teacher says of an answer: which property it lacks, the smallest input that shows it, what came out and what
+should have, and what kind of mistake that looks like."""
 import numpy as np
 
 from ..emulator import KernelError
-from .trial import difference
+from .trial import UNFINISHED, difference
 
 
-def told(broken):
-    """The lines about a Broken property."""
+def told(broken, signature=None):
+    """The lines about a Broken property; `signature` is the answer's, where it is a function."""
     outcome = broken.outcome
     lines = [f"This does not hold: {broken.property.says}.", "", "The smallest input that breaks it:"]
-    lines += [f"    {name} = " + shown(value).replace("\n", "\n" + " " * (len(name) + 7)) for name, value in named(broken.inputs)]
+    lines += [f"    {name} = " + shown(value).replace("\n", "\n" + " " * (len(name) + 7))
+              for name, value in named(given(outcome, signature) or broken.inputs)]
     if outcome.error is not None:
-        where = (f"line {outcome.line} raises" if outcome.line else "your kernel ends with"
-                 if isinstance(outcome.error, KernelError) else "with what your answer returned, there was")
-        lines += ["", f"On it {where} {type(outcome.error).__name__}: {first_line(outcome.error)}"]
+        lines += ["", *of_error(outcome)]
     elif outcome.changed is not None:
-        lines += ["", f"Your answer changes its argument number {outcome.changed + 1} in place: whoever gave it may need it again. "
-                      "Work on a copy."]
+        lines += ["", f"Your answer changes its argument number {outcome.changed + 1} in place: whoever gave it may need it "
+                      "again. Work on a copy."]
     else:
         lines += ["", "Returned:", *indented(outcome.returned), "Expected:", *indented(outcome.expected)]
         what = difference(outcome.returned, outcome.expected)
         if what not in ("other numbers", "another value"):           # which is plain to see
             lines += ["", f"That is {what}."]
-    if broken.mistake is not None:
+    if outcome.fickle:
+        lines += ["", "Asked again with the same input, your answer did something else: nothing in it may be drawn at random, or "
+                      "kept from call to call."]
+    elif broken.mistake is not None:
         lines += ["", f"The kind of mistake: {broken.mistake.says}."]
     return lines
+
+
+def given(outcome, signature):
+    """{name: value} of what the answer was called with, where it was called once and the call fits it."""
+    if signature is None or len(outcome.calls) != 1:
+        return None
+    args, named_args, _ = outcome.calls[0]
+    try:
+        return dict(signature.bind(*args, **named_args).arguments)
+    except TypeError:
+        return None
+
+
+def of_error(outcome):
+    """An exception: of the answer's own line, of a call that it does not take, of a kernel, or of what became of its result."""
+    error, name = first_line(outcome.error), type(outcome.error).__name__
+    if outcome.line:
+        return [f"On it line {outcome.line} raises {name}: {error}"]
+    if isinstance(outcome.error, KernelError):
+        return [f"On it your kernel ends with {name}: {error}"]
+    result = outcome.calls[-1][2] if outcome.calls else UNFINISHED
+    if result is UNFINISHED:
+        return [f"It cannot be called with that: {error}. Its arguments have to stay as they were."]
+    if result is None:
+        return ["It returned None: is there a return?"]
+    return ["Returned:", *indented(result), "", f"With that nothing can be done: {name}: {error}"]
 
 
 def named(inputs):

@@ -1,4 +1,5 @@
-"""An answer under experiment: the first property that fails, on the smallest input that breaks it, and what kind of mistake it is."""
+"""An answer under experiment: the first property that fails, on the smallest input that breaks it, and what kind of mistake
+that is."""
 import traceback
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -15,10 +16,15 @@ class Outcome(NamedTuple):
     expected: Any = None
     error: Any = None                   # the exception
     line: Any = None                    # in the learner's file, where the exception came from it
+    calls: Any = ()                     # [(arguments, named arguments, result or UNFINISHED)] of every call of the answer
     changed: Any = None                 # number of the argument that was changed in place
+    fickle: bool = False                # did it give something else the second time?
 
     def is_right(self):
         return self.error is None and self.changed is None and difference(self.returned, self.expected) is None
+
+
+UNFINISHED = object()
 
 
 class Broken(NamedTuple):
@@ -27,6 +33,10 @@ class Broken(NamedTuple):
     inputs: dict
     outcome: Outcome
     mistake: Any
+
+
+class Found(Exception):
+    """The experiment has failed."""
 
 
 def trial(module, answer, file=None):
@@ -47,29 +57,36 @@ def smallest(property, answer, file, examples):
         kept, outcome = deepcopy(inputs), attempt(property, answer, inputs, file)
         if not outcome.is_right():
             found[:] = [(kept, outcome)]
-            raise AssertionError
+            raise Found
     explore(property, experiment, examples)
-    return found[0] if found else None
+    if not found:
+        return None
+    inputs, outcome = found[0]
+    return inputs, outcome._replace(fickle=not alike(outcome, attempt(property, answer, deepcopy(inputs), file)))
 
 
 def explore(property, experiment, examples):
-    """Run the experiment on inputs that hypothesis draws, the same each time; the last that fails is the smallest."""
+    """Run the experiment on inputs that hypothesis draws, the same each time; the last that is Found is the smallest."""
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Flaky
     quietly = settings(max_examples=examples, derandomize=True, database=None, deadline=None, report_multiple_bugs=False,
                        print_blob=False, suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink))
     try:
         quietly(given(**property.drawn)(experiment))()
-    except Exception:                   # what failed is kept by the experiment, also where hypothesis calls it flaky
+    except (Found, Flaky):              # Flaky: an answer that draws at random failed once, and then did not
         pass
 
 
 def attempt(property, answer, inputs, file=None):
-    """One experiment -> Outcome. What the answer does (raise, change its arguments) is told from what is done with its result."""
-    changed = []
+    """One experiment -> Outcome. What the answer does (raise, change its arguments) is told from what is done with what it
+    returns."""
+    calls, changed = [], []
 
     def watched(*args, **named):
         before = deepcopy((args, named))
+        calls.append((*before, UNFINISHED))
         result = answer(*args, **named)
+        calls[-1] = (*before, result)
         for i, (old, new) in enumerate(zip([*before[0], *before[1].values()], [*args, *named.values()])):
             if difference(new, old) is not None:
                 changed.append(i)
@@ -78,8 +95,8 @@ def attempt(property, answer, inputs, file=None):
         with np.errstate(all="ignore"):
             returned, expected = property.experiment(watched if callable(answer) else answer, **inputs)
     except Exception as error:          # noqa: BLE001  (a learner's code may raise anything)
-        return Outcome(error=error, line=line_in(file, error))
-    return Outcome(returned, expected, changed=changed[0] if changed else None)
+        return Outcome(error=error, line=line_in(file, error), calls=calls)
+    return Outcome(returned, expected, calls=calls, changed=changed[0] if changed else None)
 
 
 def line_in(file, error):
@@ -107,11 +124,14 @@ def difference(returned, expected):
     except ValueError:
         return "rows of different lengths"
     expected = np.asarray(expected)
+    if returned.ndim and returned.dtype.kind == expected.dtype.kind == "f" and returned.dtype != expected.dtype:
+        return f"{returned.dtype} in place of {expected.dtype}"
     if returned.shape != expected.shape:
         return f"shape {returned.shape} in place of {expected.shape}"
     exact = expected.dtype.kind in "iub"
     with np.errstate(all="ignore"):
-        same = np.array_equal(returned, expected) if exact else np.allclose(returned, expected, rtol=1e-6, atol=1e-9, equal_nan=True)
+        same = np.array_equal(returned, expected) if exact else \
+            np.allclose(returned, expected, rtol=1e-6, atol=1e-9, equal_nan=True)
     return None if same else "other numbers"
 
 
