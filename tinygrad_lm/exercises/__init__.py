@@ -3,7 +3,7 @@ write, each with the bug that it must notice."""
 from importlib import import_module
 
 ORDER = ("product", "unbroadcast", "linear_gradient", "softmax", "softmax_gradient", "cross_entropy", "layer_norm",
-         "backpropagate",
+         "backpropagate", "attention", "rope", "next_tokens", "ngram", "bpe_merge", "sampling", "kv_cache", "adamw",
          "sft_mask", "lora_merge", "reward_loss", "gae", "ppo_clip", "dpo_loss", "kl_estimators", "int8", "softmax_kernel")
 
 
