@@ -7,8 +7,9 @@ The fragment names a function, a class, or a method (`Block.forward`). A title w
 first that begins with what is before the ellipsis, up to the next that begins with what is behind it; a title without one
 picks a single line. On a site that shows Markdown as it is, the same line is a link to the file. A name or a line that the
 source does not have stops the build. MkDocs calls the functions below whose names begin with `on_` (`hooks:` in mkdocs.yml);
-they also write a page for every source file that the book links to, draw equations as MathML, which needs no network, and
-list the functions of `functional.py`, whose one line says nothing that a reader of the API could see.
+they also write a page for every source file that the book links to, frame what begins with `> **Try it.**`, lead a paper's
+key such as [GAE] to the references, draw equations as MathML, which needs no network, and list the functions of
+`functional.py`, whose one line says nothing that a reader of the API could see.
 """
 import ast
 import posixpath
@@ -21,6 +22,9 @@ SOURCES = {".py": "python", ".cu": "cuda"}
 QUOTE = re.compile(r'^\[([^\]\n]+)\]\(([^)\s#]+\.(?:py|cu))#([\w.]+)(?: "([^"\n]+)")?\)$', re.M)
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s#:]+\.(?:py|cu))(?:#([\w.]+))?\)")
 FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1$", re.M | re.S)
+TRY = re.compile(r"^> \*\*Try it\.\*\* (.*(?:\n>.*)*)", re.M)
+KEY = re.compile(r"^    .*|`[^`]*`|\[([A-Z][A-Z0-9]+)\](?![(\[*])", re.M)
+LISTED = re.compile(r"^- (\*\*\[([A-Z0-9]+)\]\*\*)", re.M)
 OPS = re.compile(r"^(\w+) = op\((\w+)\.(\w+), (\w+)\.(\w+)\)$", re.M)
 
 
@@ -122,6 +126,20 @@ def expanded(markdown, page):
     return outside_fences(LINK, lead, outside_fences(QUOTE, code, markdown))
 
 
+def framed(markdown):
+    """Quotations that ask to try something, as boxes."""
+    return outside_fences(TRY, lambda m: '!!! example "Try it"\n' + re.sub("^(?:> ?)?", "    ", m[1], flags=re.M), markdown)
+
+
+def cited(markdown, page):
+    """Keys of papers lead to the references, where each entry has its key as anchor."""
+    if page == "references.md":
+        return LISTED.sub(r"- \1{#\2}", markdown)
+    home = "../" * page.count("/") + "references.md"
+    listed = {key for _, key in LISTED.findall((ROOT / "docs/references.md").read_text(encoding="utf-8"))}
+    return outside_fences(KEY, lambda m: f"[[{m[1]}]]({home}#{m[1]})" if m[1] in listed else m[0], markdown)
+
+
 def table_of_operations():
     """The functions that functional.py makes with `op`, as a Markdown table: name, arguments, and its two docstrings."""
     text = (ROOT / "tinygrad_lm/functional.py").read_text(encoding="utf-8")
@@ -183,7 +201,7 @@ def on_page_markdown(markdown, page, config, files):
     if uri == "api/functional.md":
         markdown = markdown.replace("<!-- operations -->", table_of_operations().replace("](../", "](../../"))
     try:
-        return expanded(markdown, uri)
+        return framed(expanded(cited(markdown, uri), uri))
     except NoSuchCode as error:
         raise PluginError(f"{uri}: {error}") from None
 
