@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("device")
 
 @given(st.integers(1, 2), st.integers(1, 4), st.sampled_from([(1, 2), (2, 1), (2, 2)]), st.integers(1, 4),
        st.sampled_from([1e-5, 0.1]), st.data())
-def test_block(B, T, heads, inner, eps, data):
+def test_gpt2_block(B, T, heads, inner, eps, data):
     n_head, D = heads
     C = n_head * D
     shapes = (C,), (C,), (3 * C, C), (3 * C,), (C, C), (C,), (C,), (C,), (inner, C), (inner,), (C, inner), (C,)

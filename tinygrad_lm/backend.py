@@ -128,7 +128,7 @@ def scatter_add(target, index, values):
 def pieces(x, size=1 << 16):
     """Views of x in order, `size` elements each, flat where there are several: what several passes over a piece touch stays in the cache. (Half of
     that is as fast on one thread, but two threads meet twice as often at Python's lock.)"""
-    if x.size <= size:
+    if x.size <= size and x.ndim:
         return [x]
     flat = x.reshape(-1)
     return [flat[i:i + size] for i in range(0, flat.size, size)]
