@@ -53,18 +53,21 @@ def step(answer, given):
        **START | dict(m=numbers((1,)), v=numbers((1,), NONZERO.map(abs)), eps=st.just(1.0)))
 def means(answer, **given):
     g, m, v = given["g"], given["m"], given["v"]
-    return step(answer, given)[1:], (m + 0.5 * (g - m), v + 0.0625 * (g ** 2 - v))
+    _, *returned = step(answer, given)
+    return returned, (m + 0.5 * (g - m), v + 0.0625 * (g ** 2 - v))
 
 
 @holds("The first step is one of length lr against the gradient, however large that is", **START)
 def first_step(answer, **given):
-    return step(answer, given)[0], given["w"] - 0.5 * np.sign(given["g"])
+    w, _, _ = step(answer, given)
+    return w, given["w"] - 0.5 * np.sign(given["g"])
 
 
 @holds("ε is added to the root of the corrected v: with ε = 1 a first gradient of 1 moves half as far",
        **START | dict(eps=st.just(1.0)))
 def epsilon(answer, **given):
-    return step(answer, given)[0], given["w"] - 0.5 / (1 + 1 / np.abs(given["g"])) * np.sign(given["g"])
+    w, _, _ = step(answer, given)
+    return w, given["w"] - 0.5 / (1 + 1 / np.abs(given["g"])) * np.sign(given["g"])
 
 
 @holds("Where there is no gradient, the decay alone moves a weight, by the share lr · λ of it",
@@ -109,6 +112,11 @@ def slip(*, square=np.square, divided=lambda m, v, eps, root: m / (np.sqrt(v) + 
     return answer
 
 
+def decayed_last(w, g, m, v, t, lr, betas, eps, decay):
+    w, m, v = adamw_step(w, g, m, v, t, lr, betas, eps, 0.0)
+    return w - lr * decay * w, m, v
+
+
 MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, answer in (
     ("the second mean is of g, and not of its square", means, slip(square=lambda g: g)),
     ("β₁ and β₂ are exchanged", means, told(betas=lambda given: given["betas"][::-1])),
@@ -126,5 +134,6 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
     ("the decay is added to the gradient, as in Adam with L2: there it is averaged, and divided by √v̂", decay_alone,
      told(g=lambda given: given["g"] + given["decay"] * given["w"], decay=lambda given: 0.0)),
     ("the decay is not multiplied by lr", decay_alone, told(decay=lambda given: given["decay"] / given["lr"])),
+    ("the decay is taken of the weight that has moved already, and not of that before the step", three_steps, decayed_last),
     ("there is no decay", decay_alone, told(decay=lambda given: 0.0)),
 ))

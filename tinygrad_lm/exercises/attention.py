@@ -72,21 +72,24 @@ def large(answer, q):
 PROPERTIES = (first_reads_itself, mean_of_the_past, one_by_one, large)
 
 
-def slip(*, scale=lambda D: D ** -0.5, hidden=lambda t, s: s > t, value=-np.inf, axis=-1, shift=True, late=False):
+def slip(*, scale=lambda T, D: D ** -0.5, hidden=lambda t, s: s > t, value=-np.inf, axis=-1, kept=True, shift=True,
+         late=False):
     """Attention with slips: another scale, other scores hidden, another value in their place, or hidden after softmax."""
     def answer(q, k, v):
         (T, D), (t, s) = q.shape, np.ogrid[:len(q), :len(q)]
-        scores = q @ k.T * scale(D)
+        scores = q @ k.T * scale(T, D)
         scores = scores if late else np.where(hidden(t, s), value, scores)
-        p = np.exp(scores - scores.max(axis, keepdims=True) if shift else scores)
-        p /= p.sum(axis, keepdims=True)
+        p = np.exp(scores - scores.max(axis, keepdims=kept) if shift else scores)
+        p /= p.sum(axis, keepdims=kept)
         return (np.where(hidden(t, s), 0, p) if late else p) @ v
     return answer
 
 
 MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, answer in (
-    ("nothing is divided by √D: the longer the keys, the harder the choice", one_by_one, slip(scale=lambda D: 1)),
-    ("the scores are divided by D, and not by its root", one_by_one, slip(scale=lambda D: 1 / D)),
+    ("nothing is divided by √D: the longer the keys, the harder the choice", one_by_one, slip(scale=lambda T, D: 1)),
+    ("the scores are divided by D, and not by its root", one_by_one, slip(scale=lambda T, D: 1 / D)),
+    ("the scores are divided by the root of T, the number of positions: D is how many numbers a question has", one_by_one,
+     slip(scale=lambda T, D: T ** -0.5)),
     ("nothing is hidden: a position reads those that come after it", first_reads_itself, slip(hidden=lambda t, s: s < 0)),
     ("the mask is transposed: the past is hidden and the future read", first_reads_itself, slip(hidden=lambda t, s: s < t)),
     ("the mask is off by one: a position does not see itself, and the first sees nothing", first_reads_itself,
@@ -96,5 +99,9 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
     ("the mask comes after softmax: the hidden ones have taken their share already, and what is left has no sum of 1",
      first_reads_itself, slip(late=True)),
     ("softmax runs over those who ask, down the columns: each row is to have the sum 1", first_reads_itself, slip(axis=0)),
+    ("the weights are returned: what is read is the values, p @ v", first_reads_itself,
+     lambda q, k, v: attention(q, k, np.eye(len(v)))),
+    ("keepdims=True is missing: each row's numbers are meant for its columns, and would go to the columns of all rows",
+     mean_of_the_past, slip(kept=False)),
     ("the largest score is not subtracted: exp overflows", large, slip(shift=False)),
 ))

@@ -108,8 +108,15 @@ def from_the_right(ids, new):
     return pair, replaced(ids[::-1], pair[::-1], new)[::-1]
 
 
+def shortened(ids, new):
+    pair, merged = merge_most_frequent(ids, new)
+    return pair, merged if merged[-1] == new else merged[:-1]
+
+
 MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, answer in (
     ("it takes the rarest pair", most_frequent, choosing(lambda counts, pair: (counts[pair], pair))),
+    ("it takes the pair with the largest numbers: how often each occurs is not compared", most_frequent,
+     choosing(lambda counts, pair: (-pair[0], -pair[1]))),
     ("it cuts the text into pairs, and counts every second place: a pair may begin anywhere", most_frequent,
      choosing(pairs=lambda ids: zip(ids[::2], ids[1::2]))),
     ("of equally frequent pairs it takes the one that comes first in the text", smaller_of_equals,
@@ -117,6 +124,7 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
     ("of equally frequent pairs it takes the one with the larger numbers", smaller_of_equals,
      choosing(lambda counts, pair: (-counts[pair], -pair[0], -pair[1]))),
     ("it goes on by one place after a pair, too, and meets its second token once more", nothing_lost, merging(by=1)),
+    ("a last token that is in no pair is lost", nothing_lost, shortened),
     ("only the first occurrence is replaced", every_one, merging(most=1)),
     ("it goes from right to left: 0 0 0 is to become 4 0, and not 0 4", every_one, from_the_right),
 ))

@@ -60,12 +60,14 @@ def in_pieces(answer, q, k, v, sizes):
 @holds("The first token of a text, with nothing in the cache, reads its own value", q=numbers((1, 1)), k=numbers((1, 1)),
        v=numbers((1, 1)))
 def first_token(answer, q, k, v):
-    return answer(q, k, v, np.zeros((0, 1)), np.zeros((0, 1)))[0], v
+    y, _, _ = answer(q, k, v, np.zeros((0, 1)), np.zeros((0, 1)))
+    return y, v
 
 
 @holds("The cache has the new keys and values behind the old ones", **NEW, **OLD)
 def cache_grows(answer, q, k, v, keys, values):
-    return answer(q, k, v, keys, values)[1:], (np.vstack([keys, k]), np.vstack([values, v]))
+    _, *cache = answer(q, k, v, keys, values)
+    return cache, (np.vstack([keys, k]), np.vstack([values, v]))
 
 
 @holds("Token by token, a text reads what attention gives at once", **TEXT)
@@ -114,5 +116,6 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
      token_by_token, slip(border=lambda t: 1)),
     ("the mask is off by one: a token does not see itself", first_token, slip(border=lambda t: t)),
     ("nothing is hidden: of several new tokens, the first ones see those after them", at_once, slip(border=lambda t: 9)),
+    ("something is hidden only where the cache is empty", one_and_two, slip(border=lambda t: 9 if t else 1)),
     ("the scores are not divided by √D", token_by_token, slip(scale=lambda D: 1)),
 ))

@@ -74,7 +74,7 @@ PROPERTIES = (one_example, edge_to_edge, one_later, any_text)
 
 
 def windows(starts, later=1):
-    """An answer whose examples begin at starts(L, T), with targets so many tokens later; after its end the text goes round."""
+    """An answer with examples from starts(L, T) on, and targets so many tokens later; its text is a ring."""
     def answer(ids, T):
         at = np.array(starts(len(ids), T), int)[:, None] + np.arange(T)
         return ids[at % len(ids)], ids[(at + later) % len(ids)]

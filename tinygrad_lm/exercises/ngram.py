@@ -81,7 +81,7 @@ def by_definition(answer, ids, h, d):
 PROPERTIES = (shares, sum_is_one, unseen, by_definition)
 
 
-def slip(*, count=lambda ids: zip(ids[:-1], ids[1:]), total=lambda c, ids, h: c[h].sum(), taken=1,
+def slip(*, count=lambda ids: zip(ids[:-1], ids[1:]), total=lambda c, ids, h: c[h].sum(), taken=1, least=0,
          given=lambda c, h: (c[h] > 0).sum(), backoff=lambda c: (c > 0).sum(0), always=False):
     """The model with slips: other pairs, another total, nothing taken, something else given, another p′."""
     def answer(ids, h, V, d):
@@ -92,7 +92,7 @@ def slip(*, count=lambda ids: zip(ids[:-1], ids[1:]), total=lambda c, ids, h: c[
         n = total(counts, ids, h)
         if n == 0 and not always:
             return p
-        return (np.maximum(counts[h] - taken * d, 0) + d * given(counts, h) * p) / n
+        return (np.maximum(counts[h] - taken * d, least) + d * given(counts, h) * p) / n
     return answer
 
 
@@ -104,8 +104,10 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
      slip(total=lambda c, ids, h: (ids == h).sum())),
     ("the discount is given away, but not taken: the sum is above 1", sum_is_one, slip(taken=0)),
     ("what is taken is d once: it was taken from each of n(h) pairs", sum_is_one, slip(given=lambda c, h: 1)),
+    ("a pair that was never seen loses d as well: its count would be below 0", sum_is_one, slip(least=-1)),
     ("0 / 0 where nothing ever came after h: there it is p′", sum_is_one, slip(always=True)),
     ("p′ is the share of w among all tokens: it is among different pairs", unseen, slip(backoff=lambda c: c.sum(0))),
+    ("p′ counts the tokens that came *after* w: it is of those before it", unseen, slip(backoff=lambda c: (c > 0).sum(1))),
     ("p′ is the same for every token: it is the share of w among the different pairs", unseen,
      slip(backoff=lambda c: np.ones(len(c)))),
 ))

@@ -76,17 +76,21 @@ PROPERTIES = (likeliest, all_of_them, proportions, just_enough)
 
 
 def slip(*, keep=lambda before, own, P: before < P, order=lambda p: np.argsort(-p, kind="stable"), normalised=True,
-         in_place=True):
+         back=lambda q, order: q[np.argsort(order)]):
     """Top-p with slips: another border, another order, no sum of 1, tokens in other places."""
     def answer(p, P):
         at = order(p)
         own = p[at]
         q = np.where(keep(np.cumsum(own) - own, own, P), own, 0)
         q = q / q.sum() if normalised else q
-        if in_place:
-            q[at] = q.copy()
-        return q
+        return back(q, at)
     return answer
+
+
+def unsorted(p, P):
+    own = p[np.argsort(-p, kind="stable")]
+    q = np.where(np.cumsum(own) - own < P, p, 0)
+    return q / q.sum()
 
 
 first = lambda own: np.arange(len(own)) == 0
@@ -101,8 +105,14 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
     ("each token's own probability is compared with P: it is their sum that has to reach it", likeliest,
      slip(keep=lambda before, own, P: (own >= P) | first(own))),
     ("the tokens are sorted from the least likely", likeliest, slip(order=lambda p: np.argsort(p, kind="stable"))),
+    ("of equally likely tokens the last comes first, as in argsort(p)[::-1]", likeliest,
+     slip(order=lambda p: np.argsort(p)[::-1])),
     ("the tokens are not sorted: it keeps those with the smallest numbers", likeliest,
      slip(order=lambda p: np.arange(len(p)))),
     ("what is kept has no sum of 1: these are no probabilities", likeliest, slip(normalised=False)),
-    ("what is returned is sorted: each probability has to be in the place of its token", likeliest, slip(in_place=False)),
+    ("what is returned is sorted: each probability has to be in the place of its token", likeliest,
+     slip(back=lambda q, order: q)),
+    ("it goes back to the tokens' places the wrong way: q[order] sorts once more, q[order] = … puts back", likeliest,
+     slip(back=lambda q, order: q[order])),
+    ("what is kept is marked in the sorted order, and taken from p, which is not sorted", likeliest, unsorted),
 ))
