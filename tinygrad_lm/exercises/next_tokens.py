@@ -64,7 +64,7 @@ def one_later(answer, text):
     return targets, np.array([[after[token] for token in row] for row in np.asarray(inputs).tolist()])
 
 
-@holds("So it is in a text of repeated tokens", ids=st.lists(st.integers(0, 2), min_size=3, max_size=7).map(np.array))
+@holds("A text may have a token several times, and what comes after it is another one each time", ids=st.lists(st.integers(0, 2), min_size=3, max_size=7).map(np.array))
 def any_text(answer, ids):
     n = (len(ids) - 1) // 2
     return answer(ids, 2), tuple(np.array([ids[2 * i + first:2 * i + first + 2] for i in range(n)]) for first in (0, 1))
@@ -89,6 +89,8 @@ MISTAKES = tuple(mistake(says, caught_by=property)(answer) for says, property, a
     ("the targets are two tokens later", one_example, windows(every, 2)),
     ("the last example's last target is the first token of the text: without a token after it, an example is not used",
      one_example, windows(lambda L, T: range(0, L - T + 1, T))),
+    ("N is L // T, and where T divides L the last example lacks its last target", one_example,
+     lambda ids, T: tuple(ids[first:len(ids) // T * T + first].reshape(-1, T) for first in (0, 1))),
     ("examples begin T + 1 tokens apart: the token at each border is never read, and that after it never predicted",
      edge_to_edge, windows(lambda L, T: range(0, L - T, T + 1))),
     ("examples begin at every token, and overlap", edge_to_edge, windows(lambda L, T: range(L - T))),

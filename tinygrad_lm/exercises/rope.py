@@ -19,7 +19,7 @@ from .draws import numbers
 from .parts import holds, mistake
 
 HINTS = (
-    "First make a table of angles, (T, D/2), a row a position, a column a point: positions[:, None] is a column.",
+    "First make a table of angles, (T, D/2), with a row for each position: positions[:, None] is a column.",
     "half = D // 2; angles = positions[:, None] * theta ** (-np.arange(half) / half), since 2i/D is i/half.",
     "a = x[:, :half] and b = x[:, half:]. Both are needed for both results: write into a new array, not over a.",
     "np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)",

@@ -65,7 +65,7 @@ def proportions(answer, p, P):
     return q, np.where(q > 0, p, 0) / p[q > 0].sum()
 
 
-@holds("They reach P, and without the least of them they would not", p=probabilities(), P=EIGHTHS)
+@holds("Those that are kept reach P, and without the least of them they would not", p=probabilities(), P=EIGHTHS)
 def just_enough(answer, p, P):
     ranked = sorted(range(len(p)), key=lambda i: (-p[i], i))
     enough = next(n for n in range(1, len(p) + 1) if sum(p[ranked[:n]]) >= P)
