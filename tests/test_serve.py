@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -19,7 +20,7 @@ from tinygrad_lm.models import GPT, GPTConfig, save_pretrained
 from tinygrad_lm.serve import server as module
 from tinygrad_lm.serve.line import Full, Line
 from tinygrad_lm.serve.requests import Refused, understood
-from tinygrad_lm.serve.server import Server
+from tinygrad_lm.serve.server import Gone, Server
 from tinygrad_lm.serve.writer import Answer, Writer, load_writer
 from tinygrad_lm.text import names, tokenizer_json
 from tinygrad_lm.text.chat import CHATML
@@ -33,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 
 def a_writer(**options):
     """A model that writes anything: its vocabulary is larger than the tokenizer's, and its weights are random."""
-    model = a_llama()
+    config = replace(a_llama().config, vocab_size=len(TOKENIZER) + 200)
+    model = GPT(config, rng=np.random.default_rng(0))
     for p in model.parameters():
         if p.ndim == 2:
             p.data *= 3
@@ -119,12 +121,18 @@ def test_whole_and_streamed_are_the_same(server, path, body):
     assert whole["choices"][0] != whole["choices"][1]
 
 
-def test_seeds_repeat_whoever_asked_before(server):
+def test_seeds_repeat_whoever_asked_before(server, monkeypatch):
     def written(seed):
         return post(server, CHAT, **HELLO, seed=seed, temperature=2)[1]["choices"][0]["message"]["content"]
     first = written(1)
     post(server, COMPLETION, prompt="mats", max_tokens=3)
     assert written(1) == first != written(2)
+    sizes, read = [], server.writer.reader.read
+    monkeypatch.setattr(server.writer.reader, "read", lambda new, cache: sizes.append(len(new)) or read(new, cache))
+    post(server, CHAT, **HELLO, temperature=2)
+    assert sizes[0] == 1                                                                  # the rest is known
+    written(1)
+    assert sizes[12] == len(server.writer.chat_ids([("user", "the cat")]))    # the same sums again
     texts = {post(server, CHAT, **HELLO, temperature=2)[1]["choices"][0]["message"]["content"] for _ in range(3)}
     assert len(texts) == 3
 
@@ -222,6 +230,13 @@ def test_stop_strings(server, monkeypatch, stop, text):
     assert all(offset < max(1, len(text)) for offset in choice["logprobs"]["text_offset"])
 
 
+def test_tokens_behind_a_stop_are_not_told(server, monkeypatch):
+    """b waits, for it may be the beginning of a stop string; it comes without the c, which is one."""
+    scripted(monkeypatch, TOKENIZER.encode("abc").tolist())
+    choice = post(server, COMPLETION, prompt="x", max_tokens=3, stop=["bcx", "c"], logprobs=0)[1]["choices"][0]
+    assert choice["text"] == "ab" and choice["logprobs"]["tokens"] == ["a", "b"] and choice["finish_reason"] == "stop"
+
+
 def test_it_ends_at_its_mark(server, monkeypatch):
     for end in (CHATML.end, "<|endoftext|>"):
         scripted(monkeypatch, [*TOKENIZER.encode("cat"), TOKENIZER.id_of(end)])
@@ -236,7 +251,8 @@ def test_penalties(server):
     assert len(set(held["logprobs"]["tokens"])) > len(set(free["logprobs"]["tokens"]))
 
 
-def test_writing_stops_where_the_context_is_full(server):
+def test_writing_stops_where_the_context_is_full(server, monkeypatch):
+    scripted(monkeypatch, TOKENIZER.encode("a" * 200).tolist())
     told = post(server, COMPLETION, prompt="the cat " * 30)[1]
     assert told["usage"]["total_tokens"] == 200 and told["choices"][0]["finish_reason"] == "length"
 
@@ -480,6 +496,10 @@ def test_who_leaves_is_not_written_for(slow, stream):
     assert post(slow, CHAT, **HELLO)[0] == 200
 
 
+def gone():
+    raise Gone
+
+
 def test_the_line():
     line, order = Line(5), []
     with line.turn(lambda: None):
@@ -493,6 +513,11 @@ def test_the_line():
             eventually(lambda: line.waiting == i + 1)
         with pytest.raises(Full), line.turn(lambda: None):
             pass
+        first = line.line[0]
+        line.places = 6
+        with pytest.raises(Gone), line.turn(gone):                       # one who leaves takes nobody else's place
+            pass
+        assert line.line[0] is first and line.waiting == 5
     for thread in threads:
         thread.join()
     assert order == list(range(5))
