@@ -126,9 +126,9 @@ def takes_a_value(command, option):
 @every_page
 def test_exercises_that_are_named_exist(page):
     """A word of code alone in a Try it box is an exercise; so is what a command of `tinygrad-lm exercise` is given."""
-    named = [word for box in quote.TRY.findall(TEXT[page]) for word in re.findall(r"`(\w+)`", box)]
-    named += [arguments[2] for _, arguments in commands(TEXT[page])
-              if arguments[:1] == ["exercise"] and arguments[1:2] in (["start"], ["check"], ["hint"], ["solution"]) and arguments[2:]]
+    named = [word for _, box in quote.TRY.findall(TEXT[page]) for word in re.findall(r"`(\w+)`", box)]
+    named += [what[2] for _, what in commands(TEXT[page])
+              if what[:1] == ["exercise"] and what[1:2] in (["start"], ["check"], ["hint"], ["solution"]) and what[2:]]
     for word in named:
         if word.isidentifier() and not word.isupper():
             exercises.find(word)
@@ -147,7 +147,7 @@ def test_a_quotation_can_be_of_a_method_or_a_kernel():
     assert "softmax_forward" in quote.quoted("tinygrad_lm/ops/softmax.cu", "softmax_forward")[0]
 
 
-@pytest.mark.parametrize("target", ["ops/softmax.py#softmax_sideways", "ops/nothing.py#f", 'nn.py#Linear "def … no such line"'])
+@pytest.mark.parametrize("target", ["ops/softmax.py#softmax_sideways", "ops/nothing.py#f", 'nn.py#Linear "def … no line"'])
 def test_a_quotation_of_what_is_not_there_stops_the_build(target):
     with pytest.raises(quote.NoSuchCode, match="quoted"):
         quote.expanded(f"[Label](../tinygrad_lm/{target})\n", "a.md")
@@ -159,13 +159,19 @@ def test_code_blocks_keep_what_looks_like_a_quotation():
 
 
 def test_a_box_and_a_key():
-    assert quote.framed("> **Try it.** Write\n> `product`.\n\nAnd on.") == '!!! example "Try it"\n    Write\n    `product`.\n\nAnd on.'
-    assert quote.cited("as in [GAE], not [NOBODY] nor `[GAE]`", "ko/a.md") == "as in [[GAE]](../references.md#GAE), not [NOBODY] nor `[GAE]`"
+    assert quote.framed("> **Try it.** Write\n> `it`.\n\nAnd on.") == '!!! example "Try it"\n    Write\n    `it`.\n\nAnd on.'
+    assert quote.cited("[GAE], not [NOBODY] nor `[GAE]`", "ko/a.md") == "[[GAE]](../references.md#GAE), not [NOBODY] nor `[GAE]`"
+
+
+def test_the_table_of_operations_says_something_of_each():
+    _, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in quote.table_of_operations().splitlines()]
+    assert len(rows) > 15 and all(len(row) == 3 and all(row) for row in rows)
+    assert "`a ** b`" in [forward for _, forward, _ in rows] and "`dy * (x > 0)`" in [backward for *_, backward in rows]
 
 
 def test_the_reader_of_commands_reads():
     """Else what holds of all commands holds of none."""
-    page = "    $ tinygrad-lm ngram --order \\\n        5\n\nand `python examples/08_tiny_gpt.py\n--fast`, and `tinygrad-lm demo` too\n"
+    page = "    $ tinygrad-lm ngram --order \\\n        5\n\nand `python examples/08_tiny_gpt.py\n--fast`, `tinygrad-lm demo` too\n"
     assert list(commands(page)) == [("tinygrad-lm", ["ngram", "--order", "5"]), ("python", ["examples/08_tiny_gpt.py", "--fast"]),
                                     ("tinygrad-lm", ["demo"])]
     with pytest.raises(pytest.fail.Exception, match="No such option"):

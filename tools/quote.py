@@ -22,9 +22,10 @@ SOURCES = {".py": "python", ".cu": "cuda"}
 QUOTE = re.compile(r'^\[([^\]\n]+)\]\(([^)\s#]+\.(?:py|cu))#([\w.]+)(?: "([^"\n]+)")?\)$', re.M)
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s#:]+\.(?:py|cu))(?:#([\w.]+))?\)")
 FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1$", re.M | re.S)
-TRY = re.compile(r"^> \*\*Try it\.\*\* (.*(?:\n>.*)*)", re.M)
+TRY = re.compile(r"^> \*\*(Try it|해 보기)\.\*\* (.*(?:\n>.*)*)", re.M)
 KEY = re.compile(r"^    .*|`[^`]*`|\[([A-Z][A-Z0-9]+)\](?![(\[*])", re.M)
 LISTED = re.compile(r"^- (\*\*\[([A-Z0-9]+)\]\*\*)", re.M)
+BESIDE = re.compile(r"\b(?:array_module\((?:[^()]|\([^()]*\))*\)|xp)\.| if needs\[\d\] else None")       # what a table of formulas leaves out
 OPS = re.compile(r"^(\w+) = op\((\w+)\.(\w+), (\w+)\.(\w+)\)$", re.M)
 
 
@@ -128,7 +129,7 @@ def expanded(markdown, page):
 
 def framed(markdown):
     """Quotations that ask to try something, as boxes."""
-    return outside_fences(TRY, lambda m: '!!! example "Try it"\n' + re.sub("^(?:> ?)?", "    ", m[1], flags=re.M), markdown)
+    return outside_fences(TRY, lambda m: f'!!! example "{m[1]}"\n' + re.sub("^(?:> ?)?", "    ", m[2], flags=re.M), markdown)
 
 
 def cited(markdown, page):
@@ -167,11 +168,22 @@ def arguments(path, name):
     return f"({ast.unparse(found.args)})" if found else ""
 
 
+def results(value, name):
+    """Of what a forward returns, its result alone; of a backward's tuple of one, the one."""
+    if not isinstance(value, ast.Tuple):
+        return value
+    return value.elts[0] if name.endswith("_forward") or len(value.elts) == 1 else value
+
+
 def first_line(path, name):
-    """The first paragraph of a function's docstring, fit for a cell of a table."""
+    """The first paragraph of a function's docstring, or what it returns where that says all; fit for a cell of a table."""
     found = function(path, name)
     text = (ast.get_docstring(found) or "") if found else ""
-    return " ".join(text.split("\n\n")[0].split()).replace("|", "\\|").replace("[", "\\[")
+    if found and not text and isinstance(found.body[-1], ast.Return):
+        value = results(found.body[-1].value, name)
+        made = [n.value for n in found.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == ast.unparse(value)]
+        text = f"`{BESIDE.sub('', ast.unparse(made[0] if len(made) == 1 else value))}`"
+    return " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
 
 
 # ---- what MkDocs calls ----------------------------------------------------------------------------------------------
