@@ -54,7 +54,8 @@ config = PretrainConfig(steps=60 if options.fast else 1000, batch_size=32, lr=1e
 run = Run()
 pretrain(network, Windows(row(learned), 32), Windows(row(held_out), 32), config, rng=np.random.default_rng(1), run=run)
 model = NetworkModel(network, tokenizer)
-print(f"Guess first: were all tokens equally likely, the loss would be {np.log(len(tokenizer)):.2f} nats; where does it end?")
+print(f"Guess first: were all tokens equally likely, the loss would be {np.log(len(tokenizer)):.2f} nats; where does it "
+      "end?")
 print(f"1. {network.n_parameters():,} parameters, {config.steps} steps; loss on held-out text:")
 for logged in run.history:
     if "held_out" in logged and (logged["step"] % 200 == 0 or logged["step"] == config.steps):

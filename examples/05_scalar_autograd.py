@@ -99,7 +99,8 @@ for name, x in {"a": a, "b": b, "c": c, "a b": product, "a b + c": total, "y": y
 # and from the end to the beginning 2³⁰ ways lead: an engine that walked each way would never come home.
 
 # %%
-print("\n2. s = a + b, y = 5 a + s. Guess first: dy/da. And after doubling x by x + x thirty times, dy/dx, and for how many\n"
+print("\n2. s = a + b, y = 5 a + s. Guess first: dy/da. And after doubling x by x + x thirty times, dy/dx, and for how "
+      "many\n"
       "   numbers does backward() run?")
 a, b = Number(2.0), Number(3.0)
 (a * 5 + (a + b)).backward()

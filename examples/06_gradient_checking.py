@@ -174,7 +174,8 @@ for name, said in found.items():
     print((f"   {name:<34}" + "   ".join(f"{'found' if s else '-':<{len(c)}}" for s, c in zip(said, CHECKS))).rstrip())
 print("   What it says of the third:")
 print("   " + found["layer norm: the spread forgotten"][-1])
-print("   The sum of a row of softmax or layer norm never changes: its gradient is 0, and a wrong one that is 0 looks right.")
+print("   The sum of a row of softmax or layer norm never changes: its gradient is 0, and a wrong one that is 0 looks "
+      "right.")
 
 
 # %% [markdown]
@@ -221,7 +222,8 @@ NORMS = {"right": (op(norm_forward, right_backward), GREEN),
 print(f"   gradcheck of the right one: {finds(NORMS['right'][0], 'layer norm', 3) or 'content'}")
 losses = {name: learning_curve(norm) for name, (norm, _) in NORMS.items()}
 for name, curve in losses.items():
-    print(f"   {name:<26} loss of the first 20 steps {curve[:20].mean():.2f}, of the last tenth {curve[-STEPS // 10:].mean():.3f}")
+    print(f"   {name:<26} loss of the first 20 steps {curve[:20].mean():.2f}, of the last tenth "
+          f"{curve[-STEPS // 10:].mean():.3f}")
 print("   All learn. Nothing in the curve of a wrong one says that it could be better: that is why gradients are checked.")
 
 # %% [markdown]

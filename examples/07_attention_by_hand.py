@@ -112,14 +112,15 @@ print("   fetched  " + " ".join(tokenizer.decode(fetched.argmax(-1)[i:i + 1]) fo
 
 # %%
 def follow(tokens, n):
-    """Two heads, one after the other: scores of the next letter at each place (T, n), and the second head's weights (T, T)"""
+    """Two heads, one after the other: scores of the next letter at each place (T, n), and weights of the second (T, T)"""
     before, _ = previous(tokens, n)
     before[0] = 0                                                 # the first letter followed nothing
     return attend(SHARP * n ** 0.5 * one_hot(tokens, n), before, one_hot(tokens, n))
 
 
 expected, found = follow(ids, len(tokenizer))
-print("\n4. Guess first: where does each letter of the second time look, and where those of the first, when nothing matches?\n")
+print("\n4. Guess first: where does each letter of the second time look, and where those of the first, when nothing "
+      "matches?\n")
 show(found, letters)
 guesses = expected.argmax(-1)
 print("\n   letters      " + " ".join(letters))

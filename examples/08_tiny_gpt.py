@@ -77,7 +77,8 @@ def shown(written, width=100):
     return "\n".join("      " + part for part in wrap(" ".join(written.split()), width))
 
 
-print(f"\n2. Guess first: in {STEPS} steps, which comes first: words, spaces or the letters' frequencies? And does the loss\n"
+print(f"\n2. Guess first: in {STEPS} steps, which comes first: words, spaces or the letters' frequencies? And does the "
+      "loss\n"
       "   on what it has not read fall to the end?")
 opt = tg.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1)
 history, samples = [], {}

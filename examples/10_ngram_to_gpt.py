@@ -98,7 +98,8 @@ asked = {"text": options.text.name if options.text else f"the shipped stories ({
          "sha256": sha256(text.encode()).hexdigest(), "once": len(tokens), "networks": [small, large, rates]}
 found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
 points = found["points"] if found.get("asked") == asked else {}                  # of another text: start anew
-print(f"Guess first: having read {budgets[0]:,} and {budgets[-1]:,} {options.tokens}, which predicts the held-out text best?")
+print(f"Guess first: having read {budgets[0]:,} and {budgets[-1]:,} {options.tokens}, which predicts the held-out text "
+      "best?")
 for budget in budgets:
     point = points.setdefault(str(budget), {})
     for name, (learn, _) in KINDS.items():

@@ -70,8 +70,8 @@ print("   to guess: " + "".join(letters([i]) if t != -100 else "·" for i, t in 
 
 # %%
 model = BERT(GPTConfig(V, T, n_layer=LAYERS, n_head=4, n_embd=C, causal=False, activation="gelu"), rng=rng)
-for embedding in (model.wte, model.wpe):             # BERT had a million steps to find out where its neighbours are: where places
-    embedding.weight.data *= 10                      # are larger from the start, hundreds will do
+for embedding in (model.wte, model.wpe):             # BERT had a million steps to find out where its neighbours are:
+    embedding.weight.data *= 10                      # where places are larger from the start, hundreds will do
 
 
 def guesses(rows, places):
@@ -93,7 +93,8 @@ def share_right(scores):
     return (scores.argmax(-1) == answers).mean()
 
 
-print(f"\n2. {model.n_parameters():,} parameters. Guess first: of single letters hidden in text that it has not read, what share\n"
+print(f"\n2. {model.n_parameters():,} parameters. Guess first: of single letters hidden in text that it has not read, what "
+      "share\n"
       "   will it fill in?")
 opt, history = tg.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01), []
 for step in range(1, STEPS + 1):

@@ -75,7 +75,8 @@ def tuned(pairs, *, also_asking=False):
 # asks and the filter keeps joins the pool.
 
 # %%
-print(f"\nGuess first: of {proposals} proposals a round, how many will the filter keep, and how many of those are questions?")
+print(f"\nGuess first: of {proposals} proposals a round, how many will the filter keep, and how many of those are "
+      "questions?")
 first = tuned(seeds)
 
 

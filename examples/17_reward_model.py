@@ -69,7 +69,8 @@ def spelt(tokens):
     return tokenizer.decode(tokens[:PROMPT_LENGTH]), tokenizer.decode(tokens[PROMPT_LENGTH:])
 
 
-print("\n2. Four answers to a prompt. Guess first: in which order does the person put them? They like an answer that does what\n"
+print("\n2. Four answers to a prompt. Guess first: in which order does the person put them? They like an answer that does "
+      "what\n"
       "   was asked, sounds soft, and could be a name.")
 for n in range(3):
     answers = [f"{spelt(written[n, k])[1]} ({truth[n, k]:+.1f})" for k in order[n]]
@@ -83,7 +84,8 @@ print(f"   In brackets what they really think, which no model sees. Asked twice,
 # last token.
 
 # %%
-print(f"\n3. Guess first: learning from {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} rankings, how many of the held-out\n"
+print(f"\n3. Guess first: learning from {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} rankings, how many of the "
+      "held-out\n"
       "   pairs come out in the order of what the person really thinks?")
 ranked = np.take_along_axis(written, order[..., None], axis=1)
 found = {}
@@ -150,5 +152,5 @@ keep(figure, options.out / "reward-model.png")
 
 # %%
 few, many = SIZES[0], SIZES[-1]
-print(f"from {many} rankings it orders {found[many][0]:.0%} of held-out pairs as the person truly would, from {few} rankings "
-      f"{found[few][0]:.0%}")
+print(f"from {many} rankings it orders {found[many][0]:.0%} of held-out pairs as the person truly would, from {few} "
+      f"rankings {found[few][0]:.0%}")

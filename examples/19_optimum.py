@@ -4,8 +4,8 @@
 Idea: a curve of rewards that rises proves little, for half of the bugs of RLHF do not show in it. Where all answers can be
 listed the best policy is known, π*(y) ∝ π_ref(y) exp(r(y)/β), and a loop either finds it or does not.
 
-    python examples/19_optimum.py                                # one seed; --fast: few iterations
-    python examples/19_optimum.py --full                         # three seeds, as docs/optimum.md quotes: two to three minutes
+    python examples/19_optimum.py                # one seed; --fast: few iterations
+    python examples/19_optimum.py --full         # three seeds, as docs/optimum.md quotes: two to three minutes
 
 Takes 25 s on two cores. Guess where it asks, before you read on.
 Last line: The right loop ends 0.003 from the optimum at worst, one epoch 0.005, k3 in the reward 0.836
@@ -52,8 +52,9 @@ for i in order[:5]:
 # %% [markdown]
 # 2. The same loop with one thing changed, and its distance from π* (total variation: the largest difference in the
 #    probability of any set of answers). The temperature's bug: answers are written at 0.7 and everything else, the
-#    recorded log-probabilities too, is at 1. Every ratio is 1, as it should be, and the curves look well. A penalty that is a
-#    loss term is weighed against advantages as they are: whitened ones, which grow while the policy settles, would outvote it.
+#    recorded log-probabilities too, is at 1. Every ratio is 1, as it should be, and the curves look well. A penalty that is
+#    a loss term is weighed against advantages as they are: whitened ones, which grow while the policy settles, would outvote
+#    it.
 
 # %%
 

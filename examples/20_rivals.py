@@ -76,10 +76,10 @@ for n in (2, 4, 8, 16, 32, 64):
     judge(demo, f"best of {n}", best, score, plain, best_of_n_kl(n))
 
 # %% [markdown]
-# 3. Those that train a copy of the model. Rejection sampling fine-tunes on the best of 8, round by round; DPO learns from the
-#    pairs, without a reward model; PPO, RLOO and GRPO climb the reward model, and the price β of a nat decides how far. Last,
-#    nothing holds PPO back: with the same judge, and with one that has only seen the fine-tuned model's own answers, and so
-#    has hardly ever seen an instruction broken.
+# 3. Those that train a copy of the model. Rejection sampling fine-tunes on the best of 8, round by round; DPO learns from
+#    the pairs, without a reward model; PPO, RLOO and GRPO climb the reward model, and the price β of a nat decides how far.
+#    Last, nothing holds PPO back: with the same judge, and with one that has only seen the fine-tuned model's own answers,
+#    and so has hardly ever seen an instruction broken.
 
 # %%
 paths = {}
@@ -91,8 +91,8 @@ def trained(method, how, score=score):
         how(policy, run)
     paths[method] = run.history
     row = judge_policy(demo, method, policy, tuned, score, baseline)
-    print(f"{method:<24} win {row['win rate']:4.0%}   true {row['true reward']:+.2f}   learned {row['learned reward']:+.2f}   "
-          f"KL {row['KL']:.1f}", flush=True)
+    print(f"{method:<24} win {row['win rate']:4.0%}   true {row['true reward']:+.2f}   learned {row['learned reward']:+.2f}"
+          f"   KL {row['KL']:.1f}", flush=True)
 
 
 def climb(config=PPOConfig(iterations=iterations, warmup=5), score=score, **settings):
@@ -107,7 +107,8 @@ for rounds in (1, 3):
         policy, score, demo.prompts, config, run=run, max_new_tokens=MAX_ANSWER, **shared))
 for beta in (0.3, 0.1):
     config = DPOConfig(epochs=1, lr=3e-4, beta=beta)
-    trained(f"DPO, β {beta:g}", lambda policy, run: dpo(policy, tuned, *road.all_pairs(ranked), config, rng=shared["rng"], run=run))
+    trained(f"DPO, β {beta:g}",
+            lambda policy, run: dpo(policy, tuned, *road.all_pairs(ranked), config, rng=shared["rng"], run=run))
 for beta in (0.4, 0.16, 0.05):
     trained(f"PPO, β {beta:g}", climb(kl_coef=beta))
 trained("RLOO, β 0.16", climb(advantage="rloo", group=4))
@@ -170,5 +171,5 @@ keep(figure, options.out / "rivals.png")
 # %%
 rows = {row["method"]: row for row in demo.results.rows}
 free, held = rows["and a narrow judge"], rows["PPO, β 0.16"]
-print(f"\nWithout a penalty, and a narrow judge: learned reward {free['learned reward']:+.2f}, true {free['true reward']:+.2f}; "
-      f"PPO: {held['learned reward']:+.2f} and {held['true reward']:+.2f}")
+print(f"\nWithout a penalty, and a narrow judge: learned reward {free['learned reward']:+.2f}, true "
+      f"{free['true reward']:+.2f}; PPO: {held['learned reward']:+.2f} and {held['true reward']:+.2f}")

@@ -1,8 +1,8 @@
 # %% [markdown]
 """# What each trick is worth
 
-Idea: PPO comes with a dozen tricks. Switch each one off, alone, on several seeds, and look at what the curve of rewards shows
-and what it does not: how often a person prefers the answers, what they really think of them, and at which KL.
+Idea: PPO comes with a dozen tricks. Switch each one off, alone, on several seeds, and look at what the curve of rewards
+shows and what it does not: how often a person prefers the answers, what they really think of them, and at which KL.
 
     python examples/21_ablations.py                  # 22 short runs on one seed; --fast: seconds
                                                      # --full: long ones on three seeds, half an hour: docs/ppo.md's table
@@ -117,5 +117,5 @@ keep(figure, options.out / "ablations.png")
 # %%
 lost = sum(np.mean([row["win rate"] for row in found]) < 0.5 for found in rows.values())
 default = {key: np.mean([row[key] for row in rows["the default"]]) for key in COLUMNS}
-print(f"\nDefault: win {default['win rate']:.2f} at KL {default['KL']:.1f}; of {len(rows) - 1} changes {lost} makes it lose to "
-      "the fine-tuned model")
+print(f"\nDefault: win {default['win rate']:.2f} at KL {default['KL']:.1f}; of {len(rows) - 1} changes {lost} makes it lose "
+      "to the fine-tuned model")

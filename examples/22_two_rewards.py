@@ -1,8 +1,9 @@
 # %% [markdown]
 """# Two rewards: one for what helps, one for what is safe
 
-Idea: a model that names is tuned to please a person who likes soft names. Nobody told that person's reward model that answers
-with `an` in them are forbidden. What happens to the forbidden ones, and how does a second reward model hold them down?
+Idea: a model that names is tuned to please a person who likes soft names. Nobody told that person's reward model that
+answers with `an` in them are forbidden. What happens to the forbidden ones, and how does a second reward model hold them
+down?
 
     python examples/22_two_rewards.py                 # --fast: seconds; --seeds 0 1 2
 
@@ -99,7 +100,8 @@ def calibrations(models, tuned, rng):
 
 
 # %% [markdown]
-# 3. PPO from the same fine-tuned model, three times: on helpfulness alone, by Llama 2's rule, and on the mean of both rewards.
+# 3. PPO from the same fine-tuned model, three times: on helpfulness alone, by Llama 2's rule, and on the mean of both
+#    rewards.
 
 # %%
 
@@ -146,12 +148,13 @@ def walk(seed):
     answers = road.answer(tuned, judged, rng)
     baseline = answers, road.last_of(answers)
     rows = {"fine-tuned": row(tuned, tuned, baseline, seed)}
-    print(f"\nseed {seed}. {rows['fine-tuned']['unsafe']:.0%} of the fine-tuned model's answers have `an` in them", flush=True)
+    print(f"\nseed {seed}. {rows['fine-tuned']['unsafe']:.0%} of the fine-tuned model's answers have `an` in them",
+          flush=True)
     models = reward_models(tuned, baseline, rng)
     checked = calibrations(models, tuned, rng)
     for name, (accuracy, said, true) in checked.items():
-        print(f"   {name:<8} right in {accuracy:.1%} of {'answers' if name == 'safety' else 'pairs'}; its probability is off "
-              f"by {calibration_error(said, true, bins=20):.1%} on average", flush=True)
+        print(f"   {name:<8} right in {accuracy:.1%} of {'answers' if name == 'safety' else 'pairs'}; its probability is "
+              f"off by {calibration_error(said, true, bins=20):.1%} on average", flush=True)
     guess = ask(rows["fine-tuned"]["unsafe"]) if seed == options.seeds[0] else None
     print(f"   {'':<20}" + "".join(f"{key:>13}" for key in rows["fine-tuned"]))
     show("fine-tuned", rows["fine-tuned"])
@@ -172,7 +175,8 @@ def walk(seed):
 
 
 def ask(now):
-    print(f"   Guess first: PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have it. Afterwards:\n"
+    print(f"   Guess first: PPO now climbs helpfulness alone, which knows nothing of `an`. {now:.0%} of the answers have "
+          "it. Afterwards:\n"
           "   fewer, as many, or more? And by Llama 2's rule?")
     return input("   your guess in per cent: ").strip() if sys.stdin.isatty() else None
 
@@ -187,7 +191,8 @@ checked, histories, _ = walks[0]
 # %%
 COLORS = {"helpfulness alone": RED, "Llama 2's rule": BLUE, "weighted sum": GREEN}
 figure, axes = panels(1, 4, size=(3.4, 3.3))
-for ax, names_of, title in ((axes[0], ("plain", "margin"), "Which of two is preferred?"), (axes[1], ("safety",), "Is it safe?")):
+for ax, names_of, title in ((axes[0], ("plain", "margin"), "Which of two is preferred?"),
+                            (axes[1], ("safety",), "Is it safe?")):
     low = 0.5 if "plain" in names_of else 0
     ax.plot([low, 1], [low, 1], color=GREY, lw=1, ls="--")
     for name, color in zip(names_of, (BLUE, ORANGE)):

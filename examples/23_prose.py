@@ -2,8 +2,8 @@
 """# A style by preference: prose that asks
 
 Idea: the three stages on real prose. A small GPT learns to write as a text is written. A person, here a checker of style,
-says which of two continuations they like better: they like to be asked something, in words that sound like the text. A reward
-model learns that taste from their votes, and PPO makes the GPT write to it, held close to the GPT that it was.
+says which of two continuations they like better: they like to be asked something, in words that sound like the text. A
+reward model learns that taste from their votes, and PPO makes the GPT write to it, held close to the GPT that it was.
 
     python examples/23_prose.py                      # --fast: seconds; --text FILE: prose of your own
     python examples/23_prose.py --full               # what docs/ppo.md quotes: three minutes or more
@@ -35,7 +35,8 @@ from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.script import given, keep
 
 options = argparse.ArgumentParser()
-options.add_argument("--text", type=Path, help="prose of yours (UTF-8), a few hundred kilobytes or more, instead of the stories")
+options.add_argument("--text", type=Path,
+                     help="prose of yours (UTF-8), a few hundred kilobytes or more, instead of the stories")
 options.add_argument("--steps", type=int, help="steps of pretraining")
 options.add_argument("--seed", type=int, default=0)
 options.add_argument("--out", type=Path, default=Path("runs/examples"), help="folder for the figure")
@@ -99,8 +100,8 @@ def last(tokens):
 
 
 # %% [markdown]
-# Where questions are rare, so are votes about them. So a third of the continuations that are put to the vote are the text's own
-# that ask something: of the answers that people rank, some were written by people, too.
+# Where questions are rare, so are votes about them. So a third of the continuations that are put to the vote are the text's
+# own that ask something: of the answers that people rank, some were written by people, too.
 
 # %%
 asking = starts[[bool(asks(text[s + BEGIN:s + BEGIN + LENGTH])) for s in starts]]
@@ -109,7 +110,8 @@ if not len(asking):
     sys.exit("this text asks nothing within reach of a prompt: give a --text with question marks in it")
 chosen = prompts[rng.integers(len(prompts), size=ANSWERS)]
 own = ids[rng.choice(asking, ANSWERS)[:, None] + np.arange(BEGIN + LENGTH)]
-answers = np.stack([write(gpt, chosen, rng), write(gpt, chosen, rng), np.concatenate([chosen, own[:, BEGIN:]], axis=1)], axis=1)
+answers = np.stack([write(gpt, chosen, rng), write(gpt, chosen, rng), np.concatenate([chosen, own[:, BEGIN:]], axis=1)],
+                   axis=1)
 truth = true_rewards(answers.reshape(-1, BEGIN + LENGTH)).reshape(ANSWERS, 3)
 order = person.rank(2 * truth, rng)[0]                                            # best first, as the person votes
 ranked, truth = np.take_along_axis(answers, order[..., None], axis=1), np.take_along_axis(truth, order, axis=1)
@@ -126,7 +128,8 @@ print(f"2. {share_that_asks(answers[:, 0]):.0%} of its continuations ask somethi
 # 3. Your prediction, before PPO begins.
 
 # %%
-print("\n3. Guess first: PPO now climbs the learned reward. What will the model do: ask real questions, strew question marks, or repeat\n"
+print("\n3. Guess first: PPO now climbs the learned reward. What will the model do: ask real questions, strew question "
+      "marks, or repeat\n"
       "   one question for ever?")
 guess = input("   real, marks, one: ").strip() if sys.stdin.isatty() else None
 
@@ -136,8 +139,8 @@ guess = input("   real, marks, one: ").strip() if sys.stdin.isatty() else None
 # %%
 policy, run = copy.deepcopy(gpt), Run()
 config = PPOConfig(iterations=ITERATIONS, batch_size=BATCH, lr=7e-4, warmup=5, kl_coef=0.12, max_new_tokens=LENGTH)
-ppo(policy, RewardModel(gpt), gpt, lambda tokens, last: score_answers(reward, tokens, last), prompts, config, rng=rng, run=run,
-    end=None, watch=lambda tokens: {"true_reward": true_rewards(tokens).mean(), "asks": share_that_asks(tokens)})
+ppo(policy, RewardModel(gpt), gpt, lambda tokens, last: score_answers(reward, tokens, last), prompts, config, rng=rng,
+    run=run, end=None, watch=lambda tokens: {"true_reward": true_rewards(tokens).mean(), "asks": share_that_asks(tokens)})
 
 # %%
 same = prompts[np.random.default_rng(1).integers(len(prompts), size=500)]

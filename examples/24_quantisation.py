@@ -130,7 +130,8 @@ left.set(title="Error of the weights against bits", xlabel="bits a weight", ylab
 left.legend()
 names = list(measured)
 bars = right.bar(names, [measured[n][0] / 1e6 for n in names], color=[GREY, BLUE, ORANGE], width=0.6)
-right.bar_label(bars, [f"{measured[n][0] / 1e6:.2f} MB\nperplexity {measured[n][1]:.2f}" for n in names], fontsize=8, padding=2)
+right.bar_label(bars, [f"{measured[n][0] / 1e6:.2f} MB\nperplexity {measured[n][1]:.2f}" for n in names],
+                fontsize=8, padding=2)
 right.set(title="The whole network", ylabel="MB of weights", ylim=(0, measured["float32"][0] / 1e6 * 1.2))
 right.grid(False, axis="x")
 keep(figure, options.out / "quantisation.png")

@@ -77,7 +77,8 @@ show("in a register: thread 0 … 7", launch.held("a", 0))
 show("and in another", launch.held("b", 0))
 
 # %%
-print("\n1. Each thread writes the larger of its two numbers to shared memory. Then half of the threads compare theirs with\n"
+print("\n1. Each thread writes the larger of its two numbers to shared memory. Then half of the threads compare theirs "
+      "with\n"
       "   the number 4 places on, then a quarter with 2 places on, then one. Guess first: how many\n"
       "   barriers until thread 0 has it?")
 for label, barriers in (("before the first barrier", 0), ("after comparing 4 apart", 2), ("2 apart", 3), ("1 apart", 4)):
@@ -89,7 +90,8 @@ for label, barriers in (("before its first barrier", 5), ("after adding 4 apart"
     show(label, launch.held("scratch", barriers))
 
 # %%
-print("\n3. Guess first: a row of 16 numbers was read how often? And by one thread with three loops (maximum, sum, division)?")
+print("\n3. Guess first: a row of 16 numbers was read how often? And by one thread with three loops (maximum, sum, "
+      "division)?")
 THREE_LOOPS = """
 extern "C" __global__ void softmax(const float* x, float* y) {
     float largest = x[0], sum = 0;
@@ -104,7 +106,8 @@ for label, code, threads in (("eight threads", KERNEL, 8), ("three loops", THREE
           f"{launch.shared.reads} reads, {launch.shared.writes} writes; a thread waited at {barriers} barriers")
 
 # %%
-print("\n4. Guess first: without the barriers inside the loops, is the result still right? On a GPU: sometimes. Here in three\n"
+print("\n4. Guess first: without the barriers inside the loops, is the result still right? On a GPU: sometimes. Here in "
+      "three\n"
       "   orders of the threads:")
 BROKEN = KERNEL.replace("        __syncthreads();\n", "")
 right = np.exp(x - x.max()) / np.exp(x - x.max()).sum()

@@ -120,7 +120,8 @@ def prose(name):
 
 def cited():
     texts = {name: "\n".join(prose(name)) for name in MODULES}
-    book = [p for folder in ("docs", "examples") for p in sorted((ROOT / folder).rglob("*")) if p.suffix in {".md", ".py", ".cu"}]
+    book = [p for folder in ("docs", "examples") for p in sorted((ROOT / folder).rglob("*"))
+            if p.suffix in {".md", ".py", ".cu"}]
     texts |= {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8")
               for p in [*book, *PACKAGE.rglob("*.cu")] if p.name != "references.md"}
     for where in texts:

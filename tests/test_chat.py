@@ -1,4 +1,5 @@
-"""Conversations: what a user types stays in their message, the cache is as good as reading anew, nothing interrupts for good."""
+"""Conversations: what a user types stays in their message, the cache is as good as reading anew, nothing interrupts for
+good."""
 import re
 import sys
 
@@ -171,8 +172,8 @@ def test_a_full_context_forgets_the_oldest_and_keeps_the_system_message():
         assert talk.turns == every[-len(talk.turns):]
         kept.append(len(talk.turns))
     assert 1 < len(talk.turns) < 7 and min(kept[1:]) > 1 > min(np.diff(kept)), "some are kept where some are forgotten"
-    with pytest.raises(ValueError, match=r"the question takes \d+ tokens, the system message \d+ and the answer up to 6, and the "
-                                         r"context has 130"):
+    with pytest.raises(ValueError, match=r"the question takes \d+ tokens, the system message \d+ and the answer up to 6, "
+                                         r"and the context has 130"):
         list(talk.ask("the cat " * 130))
     assert len(talk.turns) > 1 and "".join(talk.ask("on")) is not None
 
@@ -229,7 +230,8 @@ def chat(monkeypatch, capsys, lines, *arguments):
 
 def test_the_command(folder, monkeypatch, capsys):
     options = folder, "--max-new-tokens", 5, "--context", 40, "--seed", 3
-    code, out, err = chat(monkeypatch, capsys, ["the cat", "", KeyboardInterrupt, "the " * 80, "on", "/quit", "mats"], *options)
+    code, out, err = chat(monkeypatch, capsys, ["the cat", "", KeyboardInterrupt, "the " * 80, "on", "/quit", "mats"],
+                          *options)
     assert code == 0 and out.count("\n\n") == 2
     assert "the question takes" in err and "/quit, or Ctrl-D" in err
     assert chat(monkeypatch, capsys, ["the cat", "on"], *options)[1] == out
@@ -260,7 +262,8 @@ def test_ctrl_c_ends_the_answer(folder, monkeypatch, capsys):
 def test_models_that_cannot_chat(folder, monkeypatch, capsys):
     assert chat(monkeypatch, capsys, [], folder / "nothing")[::2] == (
         1, f"error: there is no file or folder {folder / 'nothing'}, and the models known by name are smollm2, minilm\n")
-    tokenizer_json.save(folder / "tokenizer.json", tokenizer_json.train_bpe(LESSON, 300, special=("<|a|>", "<|b|>", "<|c|>")))
+    tokenizer_json.save(folder / "tokenizer.json",
+                        tokenizer_json.train_bpe(LESSON, 300, special=("<|a|>", "<|b|>", "<|c|>")))
     code, _, err = chat(monkeypatch, capsys, [], folder)
     assert code == 1 and "has no tokens <|im_start|> and <|im_end|>" in err and "Traceback" not in err
 
@@ -271,6 +274,7 @@ def test_models_that_cannot_chat(folder, monkeypatch, capsys):
 def test_smollm2_knows_the_capital_of_france():
     model, tokenizer, template = load_for_chat("smollm2")
     assert template.system == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    talk = Conversation(model, tokenizer, template, rng=np.random.default_rng(0), temperature=0, max_new_tokens=40, context=256)
+    talk = Conversation(model, tokenizer, template, rng=np.random.default_rng(0), temperature=0, max_new_tokens=40,
+                        context=256)
     assert "Paris" in "".join(talk.ask("What is the capital of France?"))
     assert "French" in "".join(talk.ask("What language do people speak there?"))

@@ -300,7 +300,8 @@ def test_ctrl_c_keeps_the_checkpoint_and_resume_ends_as_if_nothing_had_happened(
     assert cut.returncode == 130 and "--resume" in err and "Traceback" not in err
     resumed = subprocess.run(command("cut", "--resume"), capture_output=True, text=True, env=environment, check=True)
     assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
-    (tensors, meta), (expected, expected_meta) = (load(f / "checkpoint.safetensors") for f in (tmp_path / "cut", tmp_path / "whole"))
+    (tensors, meta), (expected, expected_meta) = (load(tmp_path / name / "checkpoint.safetensors")
+                                                  for name in ("cut", "whole"))
     assert meta == expected_meta
     assert all(tensors[name].tobytes() == a.tobytes() for name, a in expected.items())
 
@@ -324,8 +325,9 @@ def test_every_trick_of_ppo_has_its_flag():
           "--value-clip inf --max-norm inf --kl-stop inf --adam-eps 1e-8 --warmup 0".split())
     said("--shared")
     assert understood == [PPOConfig(), PPOConfig(
-        kl_coef=0, kl="k3", kl_in="loss", advantage="rloo", group=4, whiten_advantages=False, whiten_rewards=True, clip=math.inf,
-        value_clip=math.inf, max_norm=math.inf, kl_stop=math.inf, adam_eps=1e-8, warmup=0), PPOConfig(shared=True)]
+        kl_coef=0, kl="k3", kl_in="loss", advantage="rloo", group=4, whiten_advantages=False, whiten_rewards=True,
+        clip=math.inf, value_clip=math.inf, max_norm=math.inf, kl_stop=math.inf, adam_eps=1e-8, warmup=0),
+        PPOConfig(shared=True)]
     assert said("--kl", "k4").exit_code == 2 and "'k4' is not one of" in said("--kl", "k4").output
 
 
@@ -338,8 +340,8 @@ def test_the_demo_small(tmp_path, capsys, monkeypatch):
     from tinygrad_lm.train.reward import RewardConfig
     from tinygrad_lm.train.sft import SFTConfig
     monkeypatch.setattr(demo, "FAST", demo.DemoConfig(
-        pretrain=PretrainConfig(steps=20), sft=SFTConfig(steps=10), rankings=16, reward=RewardConfig(epochs=1), narrow=RewardConfig(epochs=1),
-        ppo=PPOConfig(iterations=2, batch_size=8), dpo=DPOConfig(epochs=1), judged=20))
+        pretrain=PretrainConfig(steps=20), sft=SFTConfig(steps=10), rankings=16, reward=RewardConfig(epochs=1),
+        narrow=RewardConfig(epochs=1), ppo=PPOConfig(iterations=2, batch_size=8), dpo=DPOConfig(epochs=1), judged=20))
     code, out, err = call(capsys, monkeypatch, "demo", "--fast", "--out", tmp_path / "demo")
     assert code == 0, err
     results = json.loads((tmp_path / "demo" / "results.json").read_text())

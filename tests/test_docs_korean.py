@@ -1,4 +1,5 @@
-"""The Korean pages keep step with the English ones, lead nowhere that is not there, and both show what the commands print."""
+"""The Korean pages keep step with the English ones, lead nowhere that is not there, and both show what the commands
+print."""
 import os
 import re
 import shlex
@@ -99,8 +100,8 @@ def run(command, cwd, *more):
     start = {"tinygrad-lm": ["-m", "tinygrad_lm.cli"], "python": []}[program]
     if program == "python":
         arguments = [str(ROOT / arguments[0]), *arguments[1:], "--out", str(cwd)]
-    done = subprocess.run([sys.executable, *start, *arguments, *more], cwd=cwd, capture_output=True, text=True, encoding="utf-8",
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run([sys.executable, *start, *arguments, *more], cwd=cwd, capture_output=True, text=True,
+                          encoding="utf-8", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 0, done.stderr
     return "\n".join(line.rstrip() for line in done.stdout.splitlines())
 
@@ -132,13 +133,15 @@ def test_the_table_of_counting_is_what_the_example_prints(tmp_path):
     rows = re.findall(r"^\| (add 1|add 0.01|Kneser–Ney) \| (.+) \|$", read(ROOT / "docs/counting.md"), re.M)
     assert len(rows) == 3
     for name, figures in rows:
-        assert f"{name.replace('–', '-')} {figures.replace('|', '')}".split() in [line.split() for line in printed.splitlines()]
+        row = f"{name.replace('–', '-')} {figures.replace('|', '')}"
+        assert row.split() in [line.split() for line in printed.splitlines()]
 
 
 def test_what_is_shown_is_found():
     """The reader of pages reads: else the test above holds nothing."""
     assert {page for page, _, _ in SHOWN} >= {f"ko/{page}" for page in PAGES} and len(COMMANDS) >= 8
-    (_, first), (command, second) = shown("\n    $ a b\n    one\n    …\n    two\n\n    three\n    $ c \\\n        d\n    four\n\ntext\n")
+    page = "\n    $ a b\n    one\n    …\n    two\n\n    three\n    $ c \\\n        d\n    four\n\ntext\n"
+    (_, first), (command, second) = shown(page)
     assert first == ["one", "two\n\nthree"] and (command, second) == ("c d", ["four"])
 
 

@@ -36,8 +36,9 @@ TRAIN = {"03_neural": "embeddings", "04_word_neighbours": "word-neighbours", "05
          "06_gradient_checking": "gradient-checking", "07_attention_by_hand": "attention-by-hand", "08_tiny_gpt": "tiny-gpt",
          "09_tiny_gpt_korean": "tiny-gpt-korean", "10_ngram_to_gpt": "ngram-to-gpt", "12_fill_the_blank": "fill-the-blank",
          "13_longer_context": "longer-context", "14_instructions": "instructions", "15_self_instruct": "self-instruct",
-         "16_lora": "lora", "17_reward_model": "reward-model", "18_ppo": "ppo", "19_optimum": "optimum", "20_rivals": "rivals",
-         "21_ablations": "ablations", "22_two_rewards": "two-rewards", "23_prose": "prose", "24_quantisation": "quantisation"}
+         "16_lora": "lora", "17_reward_model": "reward-model", "18_ppo": "ppo", "19_optimum": "optimum",
+         "20_rivals": "rivals", "21_ablations": "ablations", "22_two_rewards": "two-rewards",
+         "23_prose": "prose", "24_quantisation": "quantisation"}
 
 
 @pytest.mark.parametrize("script, figure", COUNT.items())

@@ -1,4 +1,5 @@
-"""Every sheet fails, every reference passes, every mistake is told as what it is; and what a learner's file may do wrong is told."""
+"""Every sheet fails, every reference passes, every mistake is told as what it is; and what a learner's file may do wrong is
+told."""
 import json
 import subprocess
 import sys
@@ -92,18 +93,24 @@ WRONG = {
     "import": ("import numpyy\n" + HEAD + "    return 1", "Line 1 imports what is not there: No module named 'numpyy'."),
     "name": ("def product(dz, x, y):\n    return dz", "There is no product_backward in the file: the name has to stay."),
     "no function": ("product_backward = 3", "product_backward should be a function, and is of the type int."),
-    "reading": ("x = 1 / 0\n" + HEAD + "    return 1", "When the file is read, line 1 raises ZeroDivisionError: division by zero."),
-    "raises": (HEAD + "    z = dz\n    return z.nothing", "On it line 3 raises AttributeError: 'numpy.ndarray' object has no"),
+    "reading": ("x = 1 / 0\n" + HEAD + "    return 1",
+                "When the file is read, line 1 raises ZeroDivisionError: division by zero."),
+    "raises": (HEAD + "    z = dz\n    return z.nothing",
+               "On it line 3 raises AttributeError: 'numpy.ndarray' object has no"),
     "nothing": (HEAD + "    x * y", "It returned None: is there a return?"),
-    "arguments": ("def product_backward(dz, x):\n    return dz, x", "It cannot be called with that: product_backward() takes 2"),
+    "arguments": ("def product_backward(dz, x):\n    return dz, x",
+                  "It cannot be called with that: product_backward() takes 2"),
     "one value": (HEAD + "    return 3.0", "With that nothing can be done: TypeError: 'float' object is not subscriptable"),
-    "chance": ("import numpy as np\n" + HEAD + "    return dz * y + np.random.rand(), dz * x", "your answer did something else"),
-    "type": ("import numpy as np\n" + HEAD + "    return np.float32(dz * y + [0]), dz * x", "That is float32 in place of float64."),
+    "chance": ("import numpy as np\n" + HEAD + "    return dz * y + np.random.rand(), dz * x",
+               "your answer did something else"),
+    "type": ("import numpy as np\n" + HEAD + "    return np.float32(dz * y + [0]), dz * x",
+             "That is float32 in place of float64."),
     "shape": (HEAD + "    return (dz * y).sum() + [[0, 0]], dz * x", "That is shape (1, 2) in place of ()."),
     "in place": (HEAD + "    dz *= y\n    return dz, x * y", "Your answer changes its argument number 1 in place"),
     "exit": (HEAD + "    exit()", "Your answer calls exit: it should return."),
     "exit above": ("exit()\n", "It calls exit: a file that is graded has to come to its end."),
-    "borrowed": ("from tinygrad_lm.exercises.product import product_backward", "It takes its answer from tinygrad_lm.exercises"),
+    "borrowed": ("from tinygrad_lm.exercises.product import product_backward",
+                 "It takes its answer from tinygrad_lm.exercises"),
     "borrowed at last": ("import importlib\n"
                          "product_backward = importlib.import_module('tinygrad_lm.exercises.product').ANSWER",
                          "It takes its answer from tinygrad_lm.exercises"),
@@ -138,7 +145,8 @@ def test_what_a_file_does_wrong_is_told(what, tmp_path):
 
 def test_what_only_its_own_process_survives(tmp_path):
     file = tmp_path / "answer.py"
-    for body, words in (("    while True: pass", "It did not end within 5 seconds, and was in line 2 when its time was up: is there a loop that"),
+    for body, words in (("    while True: pass",
+                         "It did not end within 5 seconds, and was in line 2 when its time was up: is there a loop that"),
                         ("    import os; os._exit(3)", "It ended its process (exit code 3) before it could be graded")):
         file.write_text(HEAD + body)
         assert words in check("product", file, seconds=5).lines[0]
@@ -186,7 +194,8 @@ def test_a_handout(tmp_path, tg):  # noqa: F811
         (tmp_path / "course" / file_name(name)).unlink()
     path = tmp_path / "course" / "01_product.py"
     path.write_text(path.read_text().replace(UNFILLED, "return dz * y, dz * x"))
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "course")], cwd=tmp_path, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "course")],
+                          cwd=tmp_path, capture_output=True, text=True,
                           env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
     assert "2 failed, 1 passed" in done.stdout, done.stdout
     results = json.loads((tmp_path / "course" / "results.json").read_text(encoding="utf-8"))

@@ -40,7 +40,8 @@ def test_every_figure_has_a_row_and_every_row_a_figure_in_order():
 
 def test_every_figure_is_shown_and_what_is_shown_is_there():
     shown = {page: figures_on(page) for page in PAGES}
-    missing = [f"{page.relative_to(ROOT)}: {path.name}" for page, paths in shown.items() for path in paths if not path.exists()]
+    missing = [f"{page.relative_to(ROOT)}: {path.name}"
+               for page, paths in shown.items() for path in paths if not path.exists()]
     assert not missing
     unseen = {(FIGURES / name).resolve() for name in MADE} - set().union(*shown.values())
     assert not unseen, f"no page shows {sorted(path.name for path in unseen)}"

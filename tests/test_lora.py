@@ -441,7 +441,8 @@ def test_another_base_is_refused(tmp_path):
     load_adapters(other.to(np.float32), tmp_path)                          # in another type nobody can tell
 
 
-@pytest.mark.parametrize("name, modules", [("gpt2", ("wte", "ln_f")), ("gpt2", ("wpe", "blocks.0.ln1")), ("llama", ("blocks.0.attn.qkv",)),
+@pytest.mark.parametrize("name, modules", [("gpt2", ("wte", "ln_f")), ("gpt2", ("wpe", "blocks.0.ln1")),
+                                           ("llama", ("blocks.0.attn.qkv",)),
                                            ("neox", ("ln_f",)), ("bert", ("wse", "ln")), ("untied", ("head",))])
 def test_modules_that_train_whole_go_with_the_adapters(name, modules, tmp_path):
     model = with_adapters(name, where=("mlp",))
@@ -464,7 +465,8 @@ def test_whole_modules_that_do_not_fit_are_refused(tmp_path):
     assert said["modules_to_save"] == ["transformer.wpe", "transformer.wte"] and said["ensure_weight_tying"] is True
     for changed, words in ((dict(ensure_weight_tying=False), "token embedding and lm_head were not trained as one"),
                           (dict(modules_to_save=["wpe"]), "unknown: base_model.model.transformer.wte.weight"),
-                          (dict(modules_to_save=["wpe", "wte", "ln_f"]), "missing: base_model.model.transformer.ln_f.weight")):
+                          (dict(modules_to_save=["wpe", "wte", "ln_f"]),
+                           "missing: base_model.model.transformer.ln_f.weight")):
         (tmp_path / "adapter_config.json").write_text(json.dumps(said | changed))
         with pytest.raises(BrokenFile, match=words):
             load_adapters(made("gpt2"), tmp_path)
@@ -481,7 +483,8 @@ def test_what_has_no_such_layout(tmp_path):
         save_adapters(made("gpt2"), tmp_path)
     model = with_adapters("bert")
     model.wte.weight.requires_grad = True
-    with pytest.raises(ValueError, match="not only the adapters train, but wte, which PEFT cannot keep of a BERT with a head"):
+    with pytest.raises(ValueError,
+                       match="not only the adapters train, but wte, which PEFT cannot keep of a BERT with a head"):
         save_adapters(model, tmp_path)
     with pytest.raises(ValueError, match="none of gpt2, gpt_neox, llama, bert has this model's shape"):
         load_adapters(made("relu"), tmp_path)

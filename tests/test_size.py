@@ -280,7 +280,8 @@ def test_a_card_holds_what_is_usable():
 
 
 def test_bytes_as_people_read_them():
-    assert [gib(n * 2**20) for n in (1, 10, 11, 2048, 200 * 1024)] == ["1.00 MiB", "10.00 MiB", "0.01 GiB", "2.00 GiB", "200 GiB"]
+    assert [gib(n * 2**20) for n in (1, 10, 11, 2048, 200 * 1024)] == ["1.00 MiB", "10.00 MiB", "0.01 GiB", "2.00 GiB",
+                                                                       "200 GiB"]
 
 
 def test_a_report_adds_up():

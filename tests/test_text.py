@@ -119,7 +119,8 @@ def test_a_text_shorter_than_an_example():
 
 def test_the_names():
     all_names = names.load_names()
-    assert len(all_names) == len(set(all_names)) == 32_000 and all(n.isascii() and n.isalpha() and n.islower() for n in all_names)
+    assert len(all_names) == len(set(all_names)) == 32_000
+    assert all(n.isascii() and n.isalpha() and n.islower() for n in all_names)
 
 
 def test_the_split_is_disjoint_seeded_and_whole():

@@ -17,7 +17,8 @@ V, T = 7, 6
 LLAMA = dict(norm="rms", activation="silu", gated=True, position="rotary", bias=False, tied=False, n_kv_head=2, n_head=4)
 NEOX = dict(order="parallel", activation="gelu", position="rotary", rotary_share=0.5, tied=False, n_head=2)
 BERTS = dict(order="post", causal=False, segments=2, activation="gelu", n_head=2)
-SHAPES = {"gpt2": dict(n_head=2), "llama": LLAMA, "neox": NEOX, "scaled": LLAMA | dict(rope_scaling={"kind": "ntk", "factor": 2.0}),
+SHAPES = {"gpt2": dict(n_head=2), "llama": LLAMA, "neox": NEOX,
+          "scaled": LLAMA | dict(rope_scaling={"kind": "ntk", "factor": 2.0}),
           "wide heads": LLAMA | dict(head_size=6), "relu": dict(activation="relu", bias=False, n_head=2)}
 
 
@@ -70,7 +71,8 @@ def test_the_plain_block_in_one_operation_is_its_parts_to_the_bit():
     assert (fused, composed) == (2, 0) and loss == expected[0]
     for ours, theirs in zip(gradients, expected[1]):
         np.testing.assert_array_equal(ours, theirs)
-    for other in dict(dropout=0.1), dict(bias=False), dict(attention_bias=False), dict(activation="gelu"), dict(order="post"):
+    for other in (dict(dropout=0.1), dict(bias=False), dict(attention_bias=False), dict(activation="gelu"),
+                  dict(order="post")):
         assert loss_and_gradients(**other)[0] == 0
     assert build(n_head=2, dropout=0.1).eval().blocks[0].is_plain()
     model = build(n_head=2)
@@ -121,7 +123,8 @@ def test_scaled_frequencies():
     """Linear: all as many times slower. NTK: the slowest as many times, the fastest not at all. LLaMA 3's: fast pairs
     stay, slow ones are slower, those between lie between."""
     def f(**scaling):
-        return np.array(frequencies(GPTConfig(V, 4096, n_embd=64, n_head=1, position="rotary", rope_scaling=scaling or None)))
+        return np.array(frequencies(GPTConfig(V, 4096, n_embd=64, n_head=1, position="rotary",
+                                              rope_scaling=scaling or None)))
 
     plain = f()
     np.testing.assert_allclose(plain, 10000.0 ** (-np.arange(0, 64, 2) / 64))
@@ -168,7 +171,8 @@ def test_bert_sees_in_both_directions_and_padding_does_not_count():
     assert (abs(model(idx).data[:, 0] - model(other).data[:, 0]) > 1e-4).any()
     mask = np.array([[True] * 4 + [False] * 2, [True] * 6])
     np.testing.assert_allclose(model(idx, mask=mask).data[:1, :4], model(idx[:1, :4]).data, rtol=1e-10)
-    np.testing.assert_allclose(sentence_embedding(model, idx, mask)[0], sentence_embedding(model, idx[:1, :4], mask[:1, :4])[0])
+    np.testing.assert_allclose(sentence_embedding(model, idx, mask)[0],
+                               sentence_embedding(model, idx[:1, :4], mask[:1, :4])[0])
 
 
 def test_bert_segments_matter():

@@ -59,8 +59,8 @@ def why_no_cuda():
         return 'CuPy is not installed, so everything runs on the CPU: pip install "tinygrad_lm[cuda12]" (or [cuda13], ' \
                "for a driver that knows CUDA 13) brings it"
     if not cupy.is_available():
-        return "CuPy is installed, but finds no GPU with a driver that it can use, so everything runs on the CPU: see what " \
-               "`nvidia-smi` says"
+        return "CuPy is installed, but finds no GPU with a driver that it can use, so everything runs on the CPU: " \
+               "see what `nvidia-smi` says"
     return None
 
 
@@ -79,7 +79,8 @@ def cuda():
             free, total = cupy.cuda.runtime.memGetInfo()
             free += pool.free_bytes()                     # what the pool keeps for the next array is ours as well
         raise MemoryError(f"the GPU is out of memory: {size / 2**20:,.1f} MiB more were asked for, {free / 2**20:,.1f} of "
-                          f"its {total / 2**20:,.1f} MiB were free: take a smaller batch, a shorter block or a smaller model")
+                          f"its {total / 2**20:,.1f} MiB were free: take a smaller batch, a shorter block or a smaller "
+                          "model")
 
     cupy.cuda.set_allocator(allocate)
     return cupy
@@ -126,8 +127,8 @@ def scatter_add(target, index, values):
 
 
 def pieces(x, size=1 << 16):
-    """Views of x in order, `size` elements each, flat where there are several: what several passes over a piece touch stays in the cache. (Half of
-    that is as fast on one thread, but two threads meet twice as often at Python's lock.)"""
+    """Views of x in order, `size` elements each, flat where there are several: what several passes over a piece touch stays
+    in the cache. (Half of that is as fast on one thread, but two threads meet twice as often at Python's lock.)"""
     if x.size <= size and x.ndim:
         return [x]
     flat = x.reshape(-1)

@@ -261,8 +261,8 @@ def placed_embedding(idx, weight, places, *, start=0):
     (V, C), places (P, C) -> (B, T, C)."""
     idx = _ids_for(weight, idx)
     if idx.ndim != 2 or start + idx.shape[1] > raw(places).shape[0]:
-        raise ValueError(f"token ids of shape {idx.shape} from place {start} on need shape (B, T) and start + T places, of which "
-                         f"there are {raw(places).shape[0]}")
+        raise ValueError(f"token ids of shape {idx.shape} from place {start} on need shape (B, T) and start + T places, of "
+                         f"which there are {raw(places).shape[0]}")
     return _placed_embedding(weight, places, idx=idx, start=start)
 
 
@@ -446,8 +446,8 @@ def qkv_attention(qkv, n_head):
 
 def gpt2_block(x, layers, *, n_head, eps=1e-5):
     """GPT-2's block in one operation, h = x + attention(layer_norm(x)) and h + mlp(layer_norm(h)): x (B, T, C); layers, the
-    six that it has in the order in which they are used, each with weight and bias: a layer norm, linear layers with 3C and with
-    C outputs, a layer norm, linear layers with I and with C outputs."""
+    six that it has in the order in which they are used, each with weight and bias: a layer norm, linear layers with 3C and
+    with C outputs, a layer norm, linear layers with I and with C outputs."""
     return _block(x, *[p for layer in layers for p in (layer.weight, layer.bias)], n_head=n_head, eps=eps)
 
 

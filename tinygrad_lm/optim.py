@@ -25,7 +25,7 @@ class Optimizer:
 
     def __init__(self, params, lr, weight_decay):
         params = list(params)
-        self.n_parameters = sum(p.size for p in params)                          # frozen ones, too: what a step computes with
+        self.n_parameters = sum(p.size for p in params)                         # frozen ones, too: what a step computes with
         params = [p for p in params if p.requires_grad]
         if not params:
             raise ValueError("there is nothing to optimize: no parameter requires a gradient")
@@ -126,7 +126,7 @@ class Optimizer:
         """(start, stop): stretches of the flat buffer whose gradients are there, as long as possible."""
         home, runs, end = self.home, [], None
         if all([p.grad is p.grad_buffer is not None and p.data.base is home for p, _, _ in self.places]):
-            return [(0, home.size)]                                              # all there and in their places: the usual case
+            return [(0, home.size)]                                              # all there, in their places: as usual
         for p, start, stop in self.places:
             if p.data.base is not home:
                 raise RuntimeError("a parameter has left this optimizer's buffer, because a later optimizer or model.to() "
@@ -309,7 +309,8 @@ def update_kernels(opt, max_norm, numbers, loss):
     blocks = opt._blocks()
     norm, stop = launch_clip([opt.flat_grad[block] for block, _ in blocks], max_norm, loss)
     for block, decaying in blocks:
-        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], numbers, stop, opt.betas, bool(decaying))
+        adamw_kernel(opt.flat[block], opt.flat_grad[block], opt.m[block], opt.v[block], numbers, stop, opt.betas,
+                     bool(decaying))
         if opt.scaler:
             opt.home[block] = opt.flat[block]
     return norm

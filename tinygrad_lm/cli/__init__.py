@@ -37,9 +37,9 @@ def commands(context):
       tinygrad-lm ppo      --model runs/sft --reward runs/reward --out runs/ppo
       tinygrad-lm sample   runs/ppo --prompt '^k5>'
 
-    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters; `neural` is the first network. What
-    is large, and which card holds it: `tinygrad-lm size llama-2-7b`. At the end of the road, a model that others have trained:
-    `tinygrad-lm chat`.
+    What comes before any network: `tinygrad-lm ngram`, `rank` and `correct` count letters; `neural` is the first network.
+    What is large, and which card holds it: `tinygrad-lm size llama-2-7b`. At the end of the road, a model that others have
+    trained: `tinygrad-lm chat`.
     """
     rank, ranks = mpi.place()
     if ranks > 1 and context.invoked_subcommand not in ("pretrain", "sft"):

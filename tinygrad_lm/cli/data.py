@@ -67,7 +67,7 @@ def copy(paths, folder):
 @data.command("path")
 @click.argument("name")
 def data_path(name):
-    """Where NAME lies, for other commands: --text "$(tinygrad-lm data path tinyshakespeare)". Of several files, the folder."""
+    """Where NAME lies, for other commands: --text "$(tinygrad-lm data path tinyshakespeare)"; of several files, a folder."""
     from ..text import known_texts as k
     from ..text.fetch import is_there
     if name in k.SHIPPED:

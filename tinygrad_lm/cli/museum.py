@@ -28,7 +28,8 @@ def museum_show(name, answer):
 
     from ..museum import exhibit
     room = exhibit(name)
-    click.echo(f"{room.TITLE}\n\n{room.__doc__.strip()}\n\nIn the place of {room.right.__module__}.{room.right.__qualname__}:\n")
+    click.echo(f"{room.TITLE}\n\n{room.__doc__.strip()}\n\nIn the place of "
+               f"{room.right.__module__}.{room.right.__qualname__}:\n")
     click.echo(getsource(room.wrong))
     if answer:
         click.echo(getsource(room.test))
@@ -38,7 +39,8 @@ def museum_show(name, answer):
 
 @museum.command("plot")
 @click.argument("name", required=False)
-@click.option("--out", default="runs/museum", show_default=True, type=click.Path(path_type=Path), help="folder for the figure")
+@click.option("--out", default="runs/museum", show_default=True, type=click.Path(path_type=Path),
+              help="folder for the figure")
 def museum_plot(name, out):
     """The symptom of NAME beside the right run; of all of them, where it is left out."""
     from ..museum import NAMES, exhibit

@@ -32,8 +32,9 @@ def demo(out, seed, fast, resume, device):
 @click.option("--data", type=click.Path(path_type=Path), help="conversations instead of names: JSONL, chat or Alpaca")
 @click.option("--show", default=0, help="conversations to print before, what is learned of them on green")
 @click.option("--examples", default=3000, show_default=True, help="prompts with a good answer (names only)")
-@click.option("--lora", type=click.IntRange(1), help="train low-rank adapters of this rank, and the embedding, whose marks of "
-              "a prompt are new; with --lr about 1e-2")
+@click.option("--lora", type=click.IntRange(1),
+              help="train low-rank adapters of this rank, and the embedding, whose marks of "
+                   "a prompt are new; with --lr about 1e-2")
 @stage_options(SFTConfig, "runs/sft")
 def sft(model_path, data, show, examples, lora, out, seed, save_every, resume, device, **options):
     """Stage 2: instruction fine-tuning, answers to prompts such as ^k5> (a name of 5 letters with k), or with --data to
@@ -181,7 +182,8 @@ def ppo(model_path, reward_path, safety_path, out, seed, save_every, resume, dev
 
 
 def score_of(reward_path, safety_path, device, tuned, prompts, seed):
-    """What PPO climbs: the reward model, or it and the safety model by Llama 2's rule, whitened on the tuned model's safe ones."""
+    """What PPO climbs: the reward model, or it and the safety model by Llama 2's rule, whitened on safe answers of the
+    tuned model."""
     from ..train import road
     from ..train.safety import combined_score, llama2_rule
     helpful, _ = load_names_model(reward_path, device, "reward")

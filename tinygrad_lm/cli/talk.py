@@ -39,7 +39,8 @@ def chat(model, system, temperature, top_p, repetition, max_new_tokens, context,
     talk = Conversation(network.to(device), tokenizer, template, rng=np.random.default_rng(seed), system=system,
                         context=context, max_new_tokens=longest, temperature=temperature, top_p=top_p, repetition=repetition)
     size = sum(memory(network).values()) / 1e6
-    click.echo(f"{model}: {n_parameters:,} parameters, {size:,.1f} MB. Ctrl-C ends an answer, /quit the conversation.", err=True)
+    click.echo(f"{model}: {n_parameters:,} parameters, {size:,.1f} MB. Ctrl-C ends an answer, /quit the conversation.",
+               err=True)
     while (question := next_line()) != "/quit":
         try:
             if question:

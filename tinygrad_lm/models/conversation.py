@@ -55,8 +55,8 @@ class Conversation:
         """Forget the oldest turns, if what is to come would not fit."""
         if len(self.system) + needed > self.room:
             raise ValueError(f"the question takes {question:,} tokens, the system message {len(self.system):,} and the "
-                             f"answer up to {self.max_new_tokens:,}, and the context has {self.room:,}: shorten the question, or "
-                             "allow a longer context or shorter answers")
+                             f"answer up to {self.max_new_tokens:,}, and the context has {self.room:,}: shorten the "
+                             "question, or allow a longer context or shorter answers")
         if len(self.ids()) + needed <= self.room:
             return
         while self.turns and (len(self.ids()) > self.room // 2 or len(self.ids()) + needed > self.room):

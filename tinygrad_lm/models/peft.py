@@ -19,8 +19,8 @@ from ..checkpoint import replace
 from .architectures import ARCHITECTURES, SAME
 from .bert import BERT
 from .lora import LoRA, adapted, linears, refuse_adapters
-from .peft_whole import (PREFIX, check_tied, in_memory, module_of, places_of, read_whole, refuse_what_is_not_kept, tensors_of, tied_head, trained_whole,
-                         wanted)
+from .peft_whole import (PREFIX, check_tied, in_memory, module_of, places_of, read_whole, refuse_what_is_not_kept,
+                         tensors_of, tied_head, trained_whole, wanted)
 from .pretrained import architecture_of
 from .tensors import BrokenFile, header, read_json, read_tensor
 from .transformer import GPT
@@ -72,8 +72,8 @@ def save_adapters(model, folder, *, base=None):
 
 
 def load_adapters(model, folder):
-    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest, but for modules that were
-    trained whole (`modules_to_save`), which are read, too; returns the model.
+    """Give the model the adapters that lie in `folder`, written here or by PEFT, and freeze the rest, but for modules that
+    were trained whole (`modules_to_save`), which are read, too; returns the model.
 
     An adapter that is none of this model's, that lacks a half or has another shape, one of another base, a setting that is
     not built here: a BrokenFile that names file and tensor. Dropout is for training, and not read.
@@ -89,7 +89,7 @@ def load_adapters(model, folder):
     layers = {name: layer for name, layer in linears(model) if name in homes}
     known = {key: module for name in layers for module in homes[name][0] for key in keys(module)}
     whole, head = wanted(model, said, ARCHITECTURES[kind].prefix), tied_head(model) and PREFIX + tied_head(model)
-    wrong = [f"  unknown: {name}" for key, name in stored.items() if key not in known and key not in whole and key != head] + \
+    wrong = [f"  unknown: {name}" for key, name in stored.items() if not (key in known or key in whole or key == head)] + \
         [f"  missing: {other}" for key in stored if key in known for other in keys(known[key]) if other not in stored] + \
         [f"  missing: {key}" for key in whole if key not in stored]
     if wrong or not stored:
@@ -191,7 +191,8 @@ def read_settings(path):
         r = rank_of(module)
         return own("lora_alpha", "alpha_pattern", module) / (sqrt(r) if settings.get("use_rslora") else r)
 
-    return scale_of, rank_of, [in_memory(m) for m in settings.get("modules_to_save") or []], bool(settings.get("ensure_weight_tying"))
+    whole = [in_memory(m) for m in settings.get("modules_to_save") or []]
+    return scale_of, rank_of, whole, bool(settings.get("ensure_weight_tying"))
 
 
 # ---- what must fit ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Modules that train whole beside the adapters, an embedding say, in PEFT's layout: its `modules_to_save`.
 
-PEFT keeps a copy of each, under the module's own name, in the file of the adapters. What is one here may be several there: the
-queries, keys and values of LLaMA and BERT, and an embedding that is the head, too.
+PEFT keeps a copy of each, under the module's own name, in the file of the adapters. What is one here may be several there:
+the queries, keys and values of LLaMA and BERT, and an embedding that is the head, too.
 """
 import numpy as np
 
@@ -23,8 +23,8 @@ def trained_whole(model):
 
 
 def tensors_of(model, modules):
-    """{name in the file: array} of these modules (ours), every parameter of each. Of an embedding that is the head, once: PEFT
-    is told to keep them one."""
+    """{name in the file: array} of these modules (ours), every parameter of each. Of an embedding that is the head, once:
+    PEFT is told to keep them one."""
     own, found = dict(model.named_parameters()), {}
     for place in places_of(model):
         if module_of(place.ours) in modules and place.ours in own:
@@ -52,8 +52,8 @@ def refuse_what_is_not_kept(model, modules):
     """BERT's head is its embedding, and has a bias besides that belongs to no module: PEFT has no name for it."""
     lost = modules & {"head", "wte"} if architecture_of(model) == "bert" and model.head is not None else set()
     if lost:
-        raise ValueError(f"not only the adapters train, but {' and '.join(sorted(lost))}, which PEFT cannot keep of a BERT with a "
-                         "head: keep the whole model in a checkpoint, or freeze these")
+        raise ValueError(f"not only the adapters train, but {' and '.join(sorted(lost))}, which PEFT cannot keep of a BERT "
+                         "with a head: keep the whole model in a checkpoint, or freeze these")
 
 
 def wanted(model, said, prefix):
@@ -88,5 +88,5 @@ def check_tied(path, model, stored, values, said, tying):
     table = "wte.weight" in values
     apart = top and not (table and np.array_equal(read_tensor(path, stored[PREFIX + head]), values["wte.weight"]))
     if apart or table and not (listed or tying) or listed and not table:
-        raise BrokenFile(f"{path}: the token embedding and {module_of(head)} were not trained as one, and are one in this model: "
-                         "that needs a base whose config says tie_word_embeddings: false")
+        raise BrokenFile(f"{path}: the token embedding and {module_of(head)} were not trained as one, and are one in this "
+                         "model: that needs a base whose config says tie_word_embeddings: false")

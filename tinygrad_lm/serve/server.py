@@ -285,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         self.log(200, self.tokens(asked))
 
     def event(self, thing, last=False):
-        """Send an event. A client that takes each of them slowly keeps the others waiting: it has PATIENCE for all together."""
+        """Send an event. A client has PATIENCE to take all of them, for the others wait until it has."""
         data = b"data: " + (thing.encode() if isinstance(thing, str) else answers.as_json(thing)) + b"\n\n"
         if self.chunked:
             data = b"%x\r\n%s\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b"")

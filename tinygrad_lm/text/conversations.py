@@ -89,7 +89,8 @@ def render_all(conversations, tokenizer, template, *, room=None):
             rendered.append(render(messages, tokenizer, template, room=room))
         except ValueError as error:
             raise ValueError(f"conversation {number} cannot be written in this model's tokens: {error}. Byte pairs write "
-                             "everything: pretrain --text with --tokenizer, which `tinygrad-lm tokenizer train` makes") from None
+                             "everything: pretrain --text with --tokenizer, which `tinygrad-lm tokenizer train` "
+                             "makes") from None
     examples = [e for e in rendered if e is not None]
     whole = sum(e.whole for e in examples)
     return examples, {"whole": whole, "shortened": len(examples) - whole, "dropped": len(rendered) - len(examples)}

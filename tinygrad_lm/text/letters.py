@@ -18,6 +18,6 @@ class LetterTokenizer(CharTokenizer):
         return to_syllables(super().decode(ids))
 
     def settled(self, text):
-        """The text of the tokens so far, less what the next letter may change: the last syllable, or letter that is alone."""
+        """The text of the tokens so far, less what the next letter may change: the last syllable, or single letter."""
         last = text[-1:]
         return text[:-1] if FIRST <= last <= LAST or last and last in INITIALS + VOWELS else text

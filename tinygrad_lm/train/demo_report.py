@@ -16,8 +16,8 @@ LEAD = ("A model of 150,000 parameters learns names, then to answer prompts such
 EXPLAINED = ("Win rate: how often the simulated person, judging without noise, prefers the answer to the fine-tuned "
              "model's own. The true reward is that person's; no model ever sees it. The learned reward is the reward "
              "model's, normalised to mean 0 on the fine-tuned model's answers. KL: how far the method has moved from the "
-             "fine-tuned model, in nats an answer. PPO without its penalty takes steps three times as large, and climbs the reward "
-             "of a narrower judge, which has learned only from the fine-tuned model's own answers.")
+             "fine-tuned model, in nats an answer. PPO without its penalty takes steps three times as large, and climbs the "
+             "reward of a narrower judge, which has learned only from the fine-tuned model's own answers.")
 
 
 def write_report(results, folder):
@@ -74,9 +74,9 @@ def html(results, images):
         ("What each method is worth", report.table(COLUMNS, [formatted(r) for r in results.rows], best=best) +
          f"<p>{escape(EXPLAINED)}</p>"),
         ("Pleasing the judge is not being good", report.image(images["overoptimisation"], "reward against distance") +
-         "<p>Both runs of PPO climb a learned reward. Without the penalty for leaving the fine-tuned model, and with a judge "
-         "that has hardly ever seen an instruction broken, the learned reward goes on rising while the true one turns: the "
-         "policy has found what the reward model is wrong about (Gao, Schulman and Hilton 2023).</p>"),
+         "<p>Both runs of PPO climb a learned reward. Without the penalty for leaving the fine-tuned model, and with a "
+         "judge that has hardly ever seen an instruction broken, the learned reward goes on rising while the true one "
+         "turns: the policy has found what the reward model is wrong about (Gao, Schulman and Hilton 2023).</p>"),
         ("PPO, iteration by iteration", report.image(images["ppo"], "PPO's curves")),
         ("Pretraining, fine-tuning, reward model", report.image(images["training"], "training losses") +
          f"<p>Held-out names cost {f['bits per character']:.2f} bits a character after pretraining. The model obeyed "

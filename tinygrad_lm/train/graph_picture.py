@@ -161,7 +161,8 @@ def svg(graph):
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-MARGIN} {-MARGIN} {w:.0f} {h:.0f}" width="{w:.0f}" '
             f'height="{h:.0f}"><style>{STYLE}</style><defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" '
             f'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" style="fill:#9aa5b1;stroke:none"/>'
-            f'</marker></defs><rect x="{-MARGIN}" y="{-MARGIN}" width="{w:.0f}" height="{h:.0f}" style="fill:#fff;stroke:none"/>\n'
+            f'</marker></defs><rect x="{-MARGIN}" y="{-MARGIN}" width="{w:.0f}" height="{h:.0f}" '
+            'style="fill:#fff;stroke:none"/>\n'
             + "\n".join(drawn) + "\n</svg>\n")
 
 

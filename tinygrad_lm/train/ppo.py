@@ -58,8 +58,8 @@ class PPOConfig:
         if not 1 <= self.minibatches <= self.batch_size:
             raise ValueError(f"a batch of {self.batch_size} answers cannot be cut into {self.minibatches} minibatches")
         if self.group < 1 or self.batch_size % self.group:
-            raise ValueError(f"a batch of {self.batch_size} answers cannot hold {self.group} to each prompt: make batch_size "
-                             "a multiple of group")
+            raise ValueError(f"a batch of {self.batch_size} answers cannot hold {self.group} to each prompt: make "
+                             "batch_size a multiple of group")
         if self.advantage != "gae" and self.group < 2:
             raise ValueError(f"advantage={self.advantage} compares answers to the same prompt: group is at least 2, not "
                              f"{self.group}")
@@ -153,7 +153,8 @@ def ppo(policy, value, reference, score, prompts, config, *, rng, run, end, pad=
                 jobs = [partial(learn, rows)] + ([partial(learn_value, rows)] if value_opt else [])
                 stats.append(side_by_side(*jobs, opt=opt, idx=tokens[rows])[0])
         run.log(it + 1, reward=scores.mean(), kl=kl, beta=price, entropy=-(old * m).sum() / m.sum(),
-                ended=answers.ended.mean() if end is not None else 1.0, length=m.sum(-1).mean(), lr=lr, **over_updates(stats),
+                ended=answers.ended.mean() if end is not None else 1.0, length=m.sum(-1).mean(), lr=lr,
+                **over_updates(stats),
                 **({"explained_variance": explained_variance(old_values[m], returns[m])} if value else {}),
                 **(watch(tokens) if watch else {}))
         if c.kl_target:
@@ -164,8 +165,8 @@ def check_fit(policy, value, P, c):
     """Refuse what could not be learned from, before anything is written."""
     needed, block = P + c.max_new_tokens - 1, policy.config.block_size
     if needed > block:
-        raise ValueError(f"a prompt of {P} tokens with an answer of up to {c.max_new_tokens} needs a context of {needed}, and "
-                         f"the policy's is {block}: shorten the prompts or lower max_new_tokens")
+        raise ValueError(f"a prompt of {P} tokens with an answer of up to {c.max_new_tokens} needs a context of {needed}, "
+                         f"and the policy's is {block}: shorten the prompts or lower max_new_tokens")
     wanted = {"gae": ValueHead if c.shared else RewardModel}.get(c.advantage, type(None))
     if not isinstance(value, wanted):
         raise ValueError(f"advantage={c.advantage} with shared={c.shared} takes {wanted.__name__} as its value, not "

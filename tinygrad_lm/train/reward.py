@@ -61,7 +61,7 @@ def safety_loss(rewards, safe, *, label_coef=1.0):
 
 
 def pairs_of(rewards):
-    """The K(K−1)/2 pairs of K answers, as two index arrays: 01 02 … 12 …; in a ranked list the first of each is the better."""
+    """The K(K−1)/2 pairs of K answers, as two index arrays: 01 02 … 12 …; of ranked answers the first is the better."""
     return np.triu_indices(rewards.shape[1], k=1)
 
 

@@ -39,8 +39,8 @@ def descend(loss, opt, max_norm):
 
 
 def update(opt, max_norm, *, workers=1):
-    """Clip, and step; returns the gradient's norm, and leaves it in `opt.grad_norm`. Where the gradients of a scaled loss overflowed float16, nothing moves
-    and the norm is infinite."""
+    """Clip, and step; returns the gradient's norm, and leaves it in `opt.grad_norm`. Where the gradients of a scaled loss
+    overflowed float16, nothing moves and the norm is infinite."""
     if not opt.unscale():
         opt.grad_norm = inf
         return inf

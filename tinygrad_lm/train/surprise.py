@@ -64,8 +64,8 @@ def colour(bits):
 def summary(reads):
     bits = sum(r.bits for r in reads)
     n = len(reads)
-    return (f"{n} token{'s' if n > 1 else ''}, {bits:.1f} bits of surprise: {bits / n:.2f} a token, as if each were chosen among "
-            f"{2 ** (bits / n):.1f} equally likely ones")
+    return (f"{n} token{'s' if n > 1 else ''}, {bits:.1f} bits of surprise: {bits / n:.2f} a token, as if each were chosen "
+            f"among {2 ** (bits / n):.1f} equally likely ones")
 
 
 def row(r):
