@@ -209,7 +209,8 @@ def test_a_model_that_continues(visit):
         say(page, "^k5>")
         text = answered(page)
         assert text.startswith("^k5>") and page.locator(".given").inner_text() == "^k5>"
-        assert page.locator("#system-label").is_hidden()
+        page.click("#show")
+        assert page.locator("#system-label").is_hidden() and page.locator("#temperature").is_visible()
         if page.locator(".answer span[data-n]").count():
             page.locator(".answer span[data-n]").first.hover()
             assert page.locator("#card tr").count() >= 6
