@@ -1,9 +1,11 @@
 """Every sheet fails, every reference passes, every mistake is told as what it is; and what a learner's file may do wrong is
 told."""
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -182,6 +184,30 @@ def test_a_learners_way(tg, tmp_path, monkeypatch):  # noqa: F811
     assert said("list").startswith("· 01")
     assert [said("hint", "1").split(":")[0] for _ in range(4)] == [f"01, hint {i} of 3" for i in (1, 2, 3, 1)]
     assert "return dz * y, dz * x" in said("solution", "1")
+
+
+CHAPTER = (ROOT / "docs/exercises.md").read_text(encoding="utf-8")
+
+
+def test_the_chapter_shows_what_a_learner_sees(tg, tmp_path, monkeypatch):  # noqa: F811
+    """Its commands one after the other; what is Python there takes the place of the file's last line."""
+    monkeypatch.chdir(tmp_path)
+    checked = []
+    for python, command, printed in re.findall(r"^```python\n((?:.+\n)+)```$|^    \$ tinygrad-lm (.+)\n((?:(?:    .+)?\n)+)", CHAPTER, re.M):
+        if python:
+            file = Path("exercises/01_product.py")
+            file.write_text("\n".join([*file.read_text(encoding="utf-8").splitlines()[:-1], python]), encoding="utf-8")
+        else:
+            _, out, err = tg(*command.split())
+            assert dedent(printed).strip() == out.strip(), err
+            checked.append(command)
+    assert [command.split()[1] for command in checked] == ["start", "check", "hint", "check", "start"]
+
+
+def test_the_chapter_lists_what_there_is(tg, tmp_path):  # noqa: F811
+    listed = [" ".join(row) for row in re.findall(r"^\| (\d\d) \| `(\w+)` \| (.+) \|$", CHAPTER, re.M)]
+    _, out, _ = tg("exercise", "list", "--folder", tmp_path)
+    assert listed == [" ".join(line.split()) for line in out.splitlines()]
 
 
 def test_a_handout(tmp_path, tg):  # noqa: F811

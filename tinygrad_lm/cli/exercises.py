@@ -10,7 +10,7 @@ folder_option = click.option("--folder", default="exercises", show_default=True,
                              help="where your files are")
 
 
-@click.group(short_help="Write a function yourself, and be told what is wrong with it.")
+@click.group(short_help="write a function yourself, and be told what is wrong")
 def exercise():
     """Functions of this library to write yourself, and tests that must notice a bug.
 
@@ -21,7 +21,7 @@ def exercise():
     """
 
 
-@exercise.command("list")
+@exercise.command("list", short_help="all of them, and which you have started")
 @folder_option
 def exercise_list(folder):
     """All of them, and which you have started."""
@@ -32,7 +32,7 @@ def exercise_list(folder):
         click.echo(f"{mark} {number:02}  {name:<19} {'write the test: ' if is_test(name) else ''}{title(name)}")
 
 
-@exercise.command("start")
+@exercise.command("start", short_help="the file of exercise NN, in your folder")
 @click.argument("which", metavar="NN")
 @folder_option
 def exercise_start(which, folder):
@@ -48,7 +48,7 @@ def exercise_start(which, folder):
     click.echo(f"{path}: read it, fill it in, then: tinygrad-lm exercise check {number}")
 
 
-@exercise.command("check")
+@exercise.command("check", short_help="is it right? if not, what is wrong")
 @click.argument("which", metavar="NN")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @folder_option
@@ -74,7 +74,7 @@ def exercise_check(which, file, folder, seconds):
     click.echo(f"Next: tinygrad-lm exercise start {find(after)[0]}" if after else "That was the last one.")
 
 
-@exercise.command("hint")
+@exercise.command("hint", short_help="one more hint each time")
 @click.argument("which", metavar="NN")
 @folder_option
 def exercise_hint(which, folder):
@@ -94,7 +94,7 @@ def exercise_hint(which, folder):
     write(path, json.dumps(given | {name: step + 1}))
 
 
-@exercise.command("solution")
+@exercise.command("solution", short_help="the reference's source")
 @click.argument("which", metavar="NN")
 def exercise_solution(which):
     """The reference's source."""
@@ -103,7 +103,7 @@ def exercise_solution(which):
     click.echo(solution(find(which)[1]).strip())
 
 
-@exercise.command("export")
+@exercise.command("export", short_help="for teachers: all files, and what grades them")
 @click.argument("folder", type=click.Path(path_type=Path))
 def exercise_export(folder):
     """For teachers: all files without solutions in FOLDER, and a pytest file that grades them and writes results.json."""

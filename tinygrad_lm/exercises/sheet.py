@@ -26,7 +26,7 @@ def sheet(name):
 def sheet_of_function(name):
     module, number = exercise(name), find(name)[0]
     text = module.__doc__.strip()
-    head = f'"""{number:02} · {text}\n\nWhen you have written it: tinygrad-lm exercise check {number:02}\n"""\n'
+    head = f'"""{number:02} · {text}\n\nWhen you have written it: tinygrad-lm exercise check {number}\n"""\n'
     if isinstance(module.ANSWER, str):
         return head + f'\nKERNEL = r"""\n{module.STUB}"""\n'
     return head + f"import numpy as np\n\n\n{without_body(module.ANSWER)}"
@@ -51,7 +51,7 @@ def sheet_of_test(name):
 The function is {where}. Write a test that passes as it is, and
 would fail with that bug in it. It may be any function whose name begins with test_, and use all of tinygrad_lm.
 
-When you have written it: tinygrad-lm exercise check {number:02}
+When you have written it: tinygrad-lm exercise check {number}
 """
 import numpy as np
 

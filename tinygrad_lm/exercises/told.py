@@ -68,8 +68,10 @@ def named(inputs):
 def shown(value):
     """A value on one line where it is small, with the shape of an array."""
     if isinstance(value, np.ndarray):
+        if not value.ndim:
+            return shown(value.item())
         text = np.array2string(value, separator=", ", precision=6, threshold=60, max_line_width=100)
-        return f"{text}    shape {value.shape}" if value.ndim else text
+        return f"{text}    shape {value.shape}"
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(shown, value))
         return f"({inside}{',' * (len(value) == 1)})" if isinstance(value, tuple) else f"[{inside}]"
