@@ -160,19 +160,21 @@ def test_code_blocks_keep_what_looks_like_a_quotation():
 
 def test_a_box_and_a_key():
     assert quote.framed("> **Try it.** Write\n> `it`.\n\nAnd on.") == '!!! example "Try it"\n    Write\n    `it`.\n\nAnd on.'
-    assert quote.cited("[GAE], not [NOBODY] nor `[GAE]`", "ko/a.md") == "[[GAE]](../references.md#GAE), not [NOBODY] nor `[GAE]`"
+    assert quote.cited("[GAE], not [NOBODY] nor `[GAE]`", "ko/a.md") == \
+        "[[GAE]](../references.md#GAE), not [NOBODY] nor `[GAE]`"
 
 
 def test_the_table_of_operations_says_something_of_each():
-    _, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in quote.table_of_operations().splitlines()]
+    _, _, *lines = quote.table_of_operations().splitlines()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     assert len(rows) > 15 and all(len(row) == 3 and all(row) for row in rows)
     assert "`a ** b`" in [forward for _, forward, _ in rows] and "`dy * (x > 0)`" in [backward for *_, backward in rows]
 
 
 def test_the_reader_of_commands_reads():
     """Else what holds of all commands holds of none."""
-    page = "    $ tinygrad-lm ngram --order \\\n        5\n\nand `python examples/08_tiny_gpt.py\n--fast`, `tinygrad-lm demo` too\n"
-    assert list(commands(page)) == [("tinygrad-lm", ["ngram", "--order", "5"]), ("python", ["examples/08_tiny_gpt.py", "--fast"]),
+    page = "    $ tinygrad-lm ngram --order \\\n        5\n\nand `python examples/08.py\n--fast`, `tinygrad-lm demo` too\n"
+    assert list(commands(page)) == [("tinygrad-lm", ["ngram", "--order", "5"]), ("python", ["examples/08.py", "--fast"]),
                                     ("tinygrad-lm", ["demo"])]
     with pytest.raises(pytest.fail.Exception, match="No such option"):
         understood("a page", cli, ["ngram", "--odrer", "5"])

@@ -25,7 +25,7 @@ FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1$", re.M | re.S)
 TRY = re.compile(r"^> \*\*(Try it|해 보기)\.\*\* (.*(?:\n>.*)*)", re.M)
 KEY = re.compile(r"^    .*|`[^`]*`|\[([A-Z][A-Z0-9]+)\](?![(\[*])", re.M)
 LISTED = re.compile(r"^- (\*\*\[([A-Z0-9]+)\]\*\*)", re.M)
-BESIDE = re.compile(r"\b(?:array_module\((?:[^()]|\([^()]*\))*\)|xp)\.| if needs\[\d\] else None")       # what a table of formulas leaves out
+BESIDE = re.compile(r"\b(?:array_module\((?:[^()]|\([^()]*\))*\)|xp)\.| if needs\[\d\] else None")    # not in formulas
 OPS = re.compile(r"^(\w+) = op\((\w+)\.(\w+), (\w+)\.(\w+)\)$", re.M)
 
 
@@ -77,7 +77,7 @@ def assigned(node):
 
 
 def cuda_span(text, name, path):
-    """(first, last) line of a kernel or a device function: from the line with its name before a bracket to a } of its own."""
+    """(first, last) line of a kernel or a device function: from its name before a bracket to a } of its own."""
     lines = text.splitlines()
     start = next((i for i, s in enumerate(lines) if re.match(rf"[^\s/#].*\b{name}\s*\(", s)), None)
     end = start is not None and next((i for i in range(start, len(lines)) if lines[i].startswith("}")), None)
@@ -104,7 +104,7 @@ def source_page(path):
 
 
 def expanded(markdown, page):
-    """A page's text with its quotations in place, each under the name of its file, and links to sources led to their pages."""
+    """A page's text with its quotations in place, each under its file's name, and links to sources led to their pages."""
     def link(label, path, line):
         """HTML, for MkDocs cannot see that lines of code have anchors."""
         up = "../" * page.count("/")
