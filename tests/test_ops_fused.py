@@ -1,4 +1,6 @@
 """Operations fused for speed: each equals the same thing composed of small ones, in value and gradient."""
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -157,6 +159,14 @@ def test_layer_norm(x, eps, data):
     x = x * np.arange(1, x.shape[-1] + 1) + np.arange(x.shape[-1])          # rows that are no constants
     check_same(lambda x, w, b: F.layer_norm(x, w, b, eps=eps), composed, x, w, b)
     check_same(lambda x, w: F.layer_norm(x, w, eps=eps), composed, x, w)
+
+
+@pytest.mark.parametrize("weight, bias", [((4,), (3,)), ((3,), (4,)), ((1,), (3,))])
+def test_norm_refuses_parameters_of_another_shape(weight, bias):
+    """By the shape that is wrong, whatever NumPy would have broadcast."""
+    wrong = bias if weight == (3,) else weight
+    with pytest.raises(ValueError, match=re.escape(f"takes parameters of shape (3,), not {wrong}")):
+        F.layer_norm(*map(tensor, (np.ones((2, 3)), np.ones(weight), np.ones(bias))))
 
 
 def test_layer_norm_of_one_channel():
