@@ -67,7 +67,7 @@ def first_step(answer, **given):
        **START | dict(eps=st.just(1.0)))
 def epsilon(answer, **given):
     w, _, _ = step(answer, given)
-    return w, given["w"] - 0.5 / (1 + 1 / np.abs(given["g"])) * np.sign(given["g"])
+    return w, given["w"] - 0.5 * given["g"] / (np.abs(given["g"]) + 1)
 
 
 @holds("Where there is no gradient, the decay alone moves a weight, by the share lr · λ of it",
@@ -95,7 +95,7 @@ PROPERTIES = (means, first_step, epsilon, decay_alone, three_steps)
 
 
 def told(**otherwise):
-    """The right step, told something else: each argument that is named becomes that of all of them."""
+    """The right step with wrong arguments: each that is named becomes what its function makes of all of them."""
     def answer(*args):
         given = dict(zip(NAMES, args))
         return adamw_step(**given | {name: other(given) for name, other in otherwise.items()})

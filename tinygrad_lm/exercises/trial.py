@@ -28,7 +28,7 @@ UNFINISHED = object()
 
 
 class Broken(NamedTuple):
-    """A property that an answer lacks, the inputs that show it, what happened, and the mistake that does the same, if known."""
+    """A property that an answer lacks, the inputs that show it, what happened, and the known mistake, or None."""
     property: Any
     inputs: dict
     outcome: Outcome
@@ -136,11 +136,12 @@ def difference(returned, expected):
 
 
 def known_mistake(module, property, answer, inputs):
-    """The mistake that gives what the answer gives, here and on other inputs; or None."""
+    """The mistake, of those that this property is to notice, that gives what the answer gives on all inputs; or None."""
     others = [(property, inputs), *((p, i) for p in module.PROPERTIES for i in few_of(p))]
     given = [attempt(p, answer, deepcopy(i)) for p, i in others]
     for mistake in module.MISTAKES:
-        if all(alike(outcome, attempt(p, mistake.answer, deepcopy(i))) for outcome, (p, i) in zip(given, others)):
+        told = (attempt(p, mistake.answer, deepcopy(i)) for p, i in others)
+        if mistake.caught_by is property and all(map(alike, given, told)):
             return mistake
     return None
 
