@@ -179,3 +179,47 @@ def test_the_reader_of_commands_reads():
     with pytest.raises(pytest.fail.Exception, match="No such option"):
         understood("a page", cli, ["ngram", "--odrer", "5"])
     assert sum(len(list(commands(text))) for text in TEXT.values()) > 150
+
+
+# ---- the commands of the book, run ------------------------------------------------------------------------------------
+
+ROAD = ["docs/quick-start.md", "docs/serving.md", "docs/tokenizers.md", "docs/instructions.md", "docs/rewards.md"]
+CUT_SHORT = {"pretrain": ["--steps", "3"], "neural": ["--steps", "3"], "sft": ["--steps", "3"], "ppo": ["--iterations", "1"],
+             "reward": ["--rankings", "60", "--epochs", "1"], "museum plot": ["--out", "museum"]}
+LEFT_OUT = {"chat": "asks a person", "serve": "goes on until it is stopped", "bench": "takes minutes: tests/test_bench.py",
+            "demo": "takes minutes: tests/test_road.py", "data get": "needs a network: tests/test_data.py",
+            "museum check": "grades a file of the reader's: tests/test_museum.py",
+            "museum plot": "takes a minute an exhibit: tests/test_museum.py",
+            "exercise check": "grades a file of the reader's: tests/test_exercises.py",
+            "evaluate FOLDER": "wants a model that can spell the questions: tests/test_evaluate.py",
+            "merge folder": "wants a folder in PEFT's layout: tests/test_lora.py",
+            "pretrain --text FILE --tokenizer FILE": "wants GPT-2's tokenizer, which needs a network",
+            "sft --data data/learned.jsonl --model runs/examples": "wants what a long run of an example leaves",
+            "size --lora": "is only named", "museum show NAME": "is only named"}
+
+
+def to_be_run():
+    """The commands of the book, those first that leave what others read; one without arguments is only named."""
+    for page in [*ROAD, *(p for p in TEXT if p.startswith("docs/") and p not in ROAD)]:
+        for program, what in commands(TEXT[page]):
+            line = " ".join(what)
+            if program == "tinygrad-lm" and len(what) > 1 and not any(line.startswith(words) for words in LEFT_OUT):
+                yield page, what
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_book_run(tmp_path, monkeypatch):
+    """One after another in one folder, as a reader would; training is cut to a few steps, and FILE is a text."""
+    monkeypatch.chdir(tmp_path)
+    stories = [(ROOT / f"tinygrad_lm/data/stories_{name}.txt").read_text(encoding="utf-8") for name in ("en", "ko")]
+    done = set()
+    for page, what in to_be_run():
+        if tuple(what) not in done:
+            done.add(tuple(what))
+            Path("FILE").write_text("\n\n".join([*stories, "ROMEO: ^"]), encoding="utf-8")        # some commands write it
+            short = next((more for words, more in CUT_SHORT.items() if " ".join(what).startswith(words)), [])
+            try:
+                cli.main([*what, *short], "tinygrad-lm", standalone_mode=False)
+            except (Exception, SystemExit) as error:
+                pytest.fail(f"{page}: tinygrad-lm {' '.join(what)}: {type(error).__name__}: {error}")
+    assert len(done) > 50
