@@ -80,7 +80,8 @@ def at_once(answer, q, k, v):
     return in_pieces(answer, q, k, v, [len(q)]), attention(q, k, v)
 
 
-@holds("In pieces of one token and two, a text reads what attention gives at once", q=of(st.just(3)), k=of(st.just(3)), v=of(st.just(3)))
+@holds("In pieces of one token and two, a text reads what attention gives at once",
+       q=of(st.just(3)), k=of(st.just(3)), v=of(st.just(3)))
 def one_and_two(answer, q, k, v):
     return in_pieces(answer, q, k, v, [1, 2]), attention(q, k, v)
 

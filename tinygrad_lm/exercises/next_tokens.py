@@ -64,7 +64,8 @@ def one_later(answer, text):
     return targets, np.array([[after[token] for token in row] for row in np.asarray(inputs).tolist()])
 
 
-@holds("A text may have a token several times, and what comes after it is another one each time", ids=st.lists(st.integers(0, 2), min_size=3, max_size=7).map(np.array))
+@holds("A text may have a token several times, and what comes after it is another one each time",
+       ids=st.lists(st.integers(0, 2), min_size=3, max_size=7).map(np.array))
 def any_text(answer, ids):
     n = (len(ids) - 1) // 2
     return answer(ids, 2), tuple(np.array([ids[2 * i + first:2 * i + first + 2] for i in range(n)]) for first in (0, 1))
