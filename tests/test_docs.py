@@ -76,6 +76,15 @@ def test_what_is_quoted_is_in_the_source(page):
         quote.expanded(TEXT[page], page.removeprefix("docs/"))
 
 
+@pytest.mark.parametrize("page, source", [("docs/counting.md", "models/ngram.py"), ("docs/neural.md", "models/neural.py")])
+def test_what_a_translated_page_shows_is_in_the_source(page, source):
+    """Where comments are translated, pages copy code; then the copy has to be true."""
+    def bare(text):
+        return "\n".join(line.strip() for line in text.splitlines())
+
+    assert bare(FENCED.findall(TEXT[page])[0][1]) in bare((ROOT / "tinygrad_lm" / source).read_text(encoding="utf-8"))
+
+
 @every_page
 def test_python_on_the_pages_compiles(page):
     for language, block in FENCED.findall(TEXT[page]):
