@@ -193,7 +193,8 @@ def test_the_chapter_shows_what_a_learner_sees(tg, tmp_path, monkeypatch):  # no
     """Its commands one after the other; what is Python there takes the place of the file's last line."""
     monkeypatch.chdir(tmp_path)
     checked = []
-    for python, command, printed in re.findall(r"^```python\n((?:.+\n)+)```$|^    \$ tinygrad-lm (.+)\n((?:(?:    .+)?\n)+)", CHAPTER, re.M):
+    code, console = r"^```python\n((?:.+\n)+)```$", r"^    \$ tinygrad-lm (.+)\n((?:(?:    .+)?\n)+)"
+    for python, command, printed in re.findall(f"{code}|{console}", CHAPTER, re.M):
         if python:
             file = Path("exercises/01_product.py")
             file.write_text("\n".join([*file.read_text(encoding="utf-8").splitlines()[:-1], python]), encoding="utf-8")

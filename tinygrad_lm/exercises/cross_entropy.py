@@ -50,7 +50,7 @@ def tokens(draw):
     return np.array([draw(st.integers(0, v - 1)) for _ in range(n)])
 
 
-@holds("Who knows nothing is as surprised as by a die with V sides: log V", z=Z.map(np.zeros_like), targets=tokens())
+@holds("Where all scores are equal the loss is log V: it is that of a die with V sides", z=Z.map(np.zeros_like), targets=tokens())
 def a_die(answer, z, targets):
     return answer(z, targets)[0], np.log(z.shape[1])
 
@@ -60,9 +60,10 @@ def mean_surprise(answer, z, targets):
     return answer(z, targets)[0], np.mean([-np.log(np.exp(row[t]) / np.exp(row).sum()) for row, t in zip(z, targets)])
 
 
-@holds("A score of 1000 does not overflow", z=numbers((1, 2), ROUND.map(lambda n: 500 * n)), target=st.integers(0, 1))
+@holds("Scores of 1000 and −1000 have a finite loss, and a gradient", z=numbers((1, 2), ROUND.map(lambda n: 500 * n)), target=st.integers(0, 1))
 def large(answer, z, target):
-    return answer(z, np.array([target]))[0], np.logaddexp(*z[0]) - z[0, target]
+    p = np.exp(z - np.logaddexp(*z[0]))
+    return answer(z, np.array([target])), (np.logaddexp(*z[0]) - z[0, target], p - np.eye(2)[[target]])
 
 
 @holds("dz is what a small change of each score does to the loss", z=Z, targets=tokens())
@@ -75,7 +76,7 @@ def small_changes(answer, z, targets):
     return np.round(given, 6), np.round(d, 6)
 
 
-PROPERTIES = (a_die, mean_surprise, large, small_changes)
+PROPERTIES = (a_die, mean_surprise, small_changes, large)
 
 
 @mistake("the gradient lacks its 1/N: the loss is a mean over the positions", caught_by=small_changes)
@@ -88,6 +89,32 @@ def no_mean(z, targets):
 def summed(z, targets):
     loss, dz = cross_entropy(z, targets)
     return loss * len(z), dz
+
+
+@mistake("the losses are summed, and not averaged: loss and gradient lack their 1/N", caught_by=a_die)
+def both_summed(z, targets):
+    loss, dz = cross_entropy(z, targets)
+    return loss * len(z), dz * len(z)
+
+
+@mistake("the sign of the loss: a logarithm of a probability is negative, and surprise is −log p", caught_by=a_die)
+def negative(z, targets):
+    loss, dz = cross_entropy(z, targets)
+    return -loss, dz
+
+
+@mistake("every row is asked for the targets of all rows: row i takes target i, [np.arange(N), targets]",
+         caught_by=mean_surprise)
+def all_pairs(z, targets):
+    return np.mean([cross_entropy(z, np.roll(targets, k))[0] for k in range(len(z))]), cross_entropy(z, targets)[1]
+
+
+@mistake("the logarithm is of a probability that underflowed to 0: take the difference of scores, log Σ exp(z) − z[target]",
+         caught_by=large)
+def underflowed(z, targets):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    return -np.log(p[np.arange(len(z)), targets]).mean(), cross_entropy(z, targets)[1]
 
 
 @mistake("the gradient is p alone: the 1 at each target is not taken away", caught_by=small_changes)
@@ -116,4 +143,4 @@ def neighbour(z, targets):
     return cross_entropy(z, np.roll(targets, 1))
 
 
-MISTAKES = (no_mean, summed, no_onehot, sign, no_shift, neighbour)
+MISTAKES = (no_mean, summed, both_summed, negative, all_pairs, underflowed, no_onehot, sign, no_shift, neighbour)

@@ -97,4 +97,10 @@ def not_centred(x, w, b, eps):
     return w * x / np.sqrt((x ** 2).mean(-1, keepdims=True) + eps) + b
 
 
-MISTAKES = (unbiased, outside, whole_batch, first_axis, no_root, not_centred)
+@mistake("mean and variance have lost their axis, and NumPy sets them beside the wrong numbers: keepdims=True",
+         caught_by=weight_and_bias)
+def lost_axis(x, w, b, eps):
+    return w * (x - x.mean(-1)) / np.sqrt(x.var(-1) + eps) + b
+
+
+MISTAKES = (unbiased, outside, whole_batch, first_axis, no_root, not_centred, lost_axis)

@@ -1,11 +1,13 @@
 """The file that a learner is given: what is to be known, and the function without its body."""
 import ast
 import inspect
+import re
 import textwrap
 
 from ..museum import exhibit
 from . import exercise, find, is_test, names
 
+KEY = r"\[[A-Z][A-Z0-9]+\]"               # of a paper, as [PPO]
 UNFILLED = 'raise NotImplementedError("write me")'
 
 
@@ -26,7 +28,8 @@ def sheet(name):
 def sheet_of_function(name):
     module, number = exercise(name), find(name)[0]
     text = module.__doc__.strip()
-    head = f'"""{number:02} · {text}\n\nWhen you have written it: tinygrad-lm exercise check {number}\n"""\n'
+    papers = "".join(f"{key} is a paper: docs/references.md has it.\n" for key in dict.fromkeys(re.findall(KEY, text)))
+    head = f'"""{number:02} · {text}\n\n{papers}When you have written it: tinygrad-lm exercise check {number}\n"""\n'
     if isinstance(module.ANSWER, str):
         return head + f'\nKERNEL = r"""\n{module.STUB}"""\n'
     return head + f"import numpy as np\n\n\n{without_body(module.ANSWER)}"

@@ -52,12 +52,19 @@ def large(answer, z):
     return answer(z), 1 / np.exp(z - z[:, None]).sum(-1, where=z - z[:, None] < 700) * (z >= z.max() - 700)
 
 
+@holds("Each row is shifted by its own maximum: one whose scores are all far below another's does not underflow",
+       z=numbers((2, 2)), below=st.just(np.array([[0.0], [1000.0]])))
+def far_apart(answer, z, below):
+    p = 1 / (1 + np.exp(z[:, ::-1] - z))
+    return answer(z - below), p
+
+
 @holds("Every row has the sum 1, also in a batch of batches", z=numbers(st.tuples(*3 * [st.integers(1, 2)])))
 def batches(answer, z):
     return np.asarray(answer(z)).sum(-1), np.ones(z.shape[:-1])
 
 
-PROPERTIES = (equal, ratios, large, batches)
+PROPERTIES = (equal, ratios, large, far_apart, batches)
 
 
 @mistake("the largest score is not subtracted: exp overflows, and ∞ / ∞ is no number", caught_by=large)
@@ -70,6 +77,29 @@ def no_shift(z):
 def whole(z):
     e = np.exp(z - z.max())
     return e / e.sum()
+
+
+@mistake("the sum goes over all rows: it is that of each row, over the last axis", caught_by=equal)
+def whole_and_no_shift(z):
+    return np.exp(z) / np.exp(z).sum()
+
+
+@mistake("the largest score of all rows is subtracted, and not that of each row", caught_by=far_apart)
+def one_shift(z):
+    e = np.exp(z - z.max())
+    return e / e.sum(-1, keepdims=True)
+
+
+@mistake("maximum and sum of a row have lost their axis, and NumPy sets them beside the wrong numbers: keepdims=True",
+         caught_by=equal)
+def lost_axis(z):
+    e = np.exp(z - z.max(-1))
+    return e / e.sum(-1)
+
+
+@mistake("the sum of a row has lost its axis, and NumPy sets it beside the wrong numbers: keepdims=True", caught_by=equal)
+def lost_axis_and_no_shift(z):
+    return np.exp(z) / np.exp(z).sum(-1)
 
 
 @mistake("the sum goes over the first axis, and not the last", caught_by=equal)
@@ -89,4 +119,5 @@ def of_scores(z):
     return np.exp(s) / np.exp(s.sum(-1, keepdims=True))
 
 
-MISTAKES = (no_shift, whole, first_axis, not_normalised, of_scores)
+MISTAKES = (no_shift, whole, whole_and_no_shift, one_shift, lost_axis, lost_axis_and_no_shift, first_axis, not_normalised,
+            of_scores)

@@ -83,9 +83,15 @@ def plain_sum(dy, y):
     return y * (dy - dy.sum(-1, keepdims=True))
 
 
+@mistake("the sum of a row has lost its axis, and NumPy sets it beside the wrong numbers: keepdims=True",
+         caught_by=small_changes)
+def lost_axis(dy, y):
+    return y * (dy - (dy * y).sum(-1))
+
+
 @mistake("the factor y in front is missing", caught_by=small_changes)
 def no_factor(dy, y):
     return dy - (dy * y).sum(-1, keepdims=True)
 
 
-MISTAKES = (alone, diagonal, whole, plain_sum, no_factor)
+MISTAKES = (alone, diagonal, whole, plain_sum, lost_axis, no_factor)
