@@ -27,7 +27,7 @@ from tinygrad_lm.train import surprise
 from tinygrad_lm.train.attention_map import attention_figure, attention_weights, weights_of
 from tinygrad_lm.train.embedding_map import embedding_figure
 from tinygrad_lm.train.graph_picture import Graph, mermaid, svg, watching
-from tinygrad_lm.train.layered import apart, layout
+from tinygrad_lm.train.layered import apart, layout, ranks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -97,6 +97,16 @@ def test_apart(wanted):
     assert all(b - a >= gap - 1e-6 for a, b, gap in zip(found, found[1:], gaps[1:]))
     assert sum(found) == pytest.approx(sum(wishes), abs=1e-6)                       # least squares keep the mean
     assert apart([0, 0], [0, 10]) == [-5, 5] and apart([0, 20], [0, 10]) == [0, 20]
+
+
+def test_a_box_stands_above_all_that_read_it():
+    assert ranks(5, [(0, 1), (0, 2), (2, 3), (1, 4), (3, 4)]) == [3, 1, 2, 1, 0]
+
+
+def test_only_few_numbers_are_kept():
+    with watching() as watched:
+        tg.Tensor([1.0] * 5, True) * 2
+    assert not watched
 
 
 def test_values_and_gradients_of_small_tensors():
@@ -262,6 +272,11 @@ def test_a_text_longer_than_the_block_and_a_model_that_counts():
     assert reads[1].likeliest[0][0] == "b" and sum(r.logp for r in reads) == pytest.approx(ngram.logprob("abc"))
     with pytest.raises(ValueError, match="the text is empty"):
         surprise.read(m, "")
+
+
+def test_what_a_text_surprises_by_is_that_of_a_choice_among_so_many():
+    told = surprise.summary([surprise.Read(piece, -bits * np.log(2), 1, []) for piece, bits in (("a", 2), ("b", 4))])
+    assert told == "2 tokens, 6.0 bits of surprise: 3.00 a token, as if each were chosen among 8.0 equally likely ones"
 
 
 def test_colours_go_from_expected_to_surprising():

@@ -1,6 +1,7 @@
 """A run's page says what was logged, and what is noted on the way changes nothing of the run."""
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tinygrad_lm import cli, nn, train as training
 from tinygrad_lm.checkpoint import CheckpointError, load, save
 from tinygrad_lm.optim import AdamW
-from tinygrad_lm.train import notes, run_page
+from tinygrad_lm.train import notes, run_page, samples
 from tinygrad_lm.train.curves import curve_figure, logged
 from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.samples import writer
@@ -67,6 +68,37 @@ def test_a_run_that_was_broken_off_has_the_notes_of_one_that_was_not(tmp_path, m
     seconds = [s for _, s in cut["clock"]]
     assert seconds == sorted(seconds) and seconds[0] >= 0
     assert load(tmp_path / "whole" / "checkpoint.safetensors")[1] == load(tmp_path / "cut" / "checkpoint.safetensors")[1]
+
+
+def test_the_clock_stands_while_samples_are_taken(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(notes, "perf_counter", lambda: now[0])
+
+    def passes(seconds):
+        now[0] += seconds
+        return []
+    taken = notes.Notes(samples=lambda model: passes(100))
+    taken.begin(0, 1)
+    taken.look(0, None)
+    passes(2)
+    taken.tick(1)
+    taken.look(1, None)
+    assert taken.clock == [[1, 2.0]] and [x["step"] for x in taken.samples] == [0, 1]
+
+
+def test_the_numbers_that_one_looks_for_first():
+    noted = {"clock": [[1, 2.0], [10, 5.0]], "peak_memory": 3 * 2 ** 20}
+    page = run_page.cards(noted, [{"step": 10, "loss": 1.25, "tokens": 100}], 7)
+    for number, name in (("1.250", "loss of the last batch logged"), ("7", "parameters"), ("5.0 s", "of training"),
+                         ("200", "tokens a second"), ("3 MiB", "of memory at most")):
+        assert f"<b>{number}</b><span>{name}</span>" in page
+
+
+def test_samples_end_before_the_token_that_ends_them(monkeypatch):
+    ids = [*TOKENIZER.encode("abc"), TOKENIZER.end, *TOKENIZER.encode("a")]
+    said = SimpleNamespace(tokens=np.array([ids]), ended=np.array([True]))
+    monkeypatch.setattr(samples, "generate", lambda *a, **options: said)
+    assert writer(TOKENIZER, [TOKENIZER.encode("a")], n=4, end=TOKENIZER.end)(None) == [["a", "bc"]]
 
 
 def test_looks_are_at_the_beginning_and_the_end_and_sooner_at_first():
@@ -135,6 +167,12 @@ def test_a_logarithmic_axis_has_as_many_labels_as_it_has_room_for(numbers, shown
     labels = [t.get_text() for t in [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
               if t.get_text() and low <= t.get_position()[1] <= high]
     assert shown <= set(labels) and len(labels) < 12
+
+
+def test_zero_has_no_place_on_a_logarithmic_axis():
+    for numbers, scale in (((0.0, 1.0), "linear"), ((0.5, 1.0), "log")):
+        history = [{"step": i, "grad_norm": x} for i, x in enumerate(numbers)]
+        assert curve_figure(history, logged(history)[0]).axes[0].get_yscale() == scale
 
 
 def test_durations():

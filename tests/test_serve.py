@@ -388,8 +388,8 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
 
 
 @pytest.mark.parametrize("start", ["GET /health HTTP/1.1\r\nContent-Length: 38",
-                                   f"POST {CHAT} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
-                                   "Content-Length: 40"])
+                                   f"POST {COMPLETION} HTTP/1.1\r\nContent-Type: application/json\r\n"
+                                   "Content-Length: 2\r\nContent-Length: 40"])
 def test_a_body_is_never_taken_for_a_request(server, start):
     hidden = "{}" * start.startswith("POST") + "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection(server.server_address, timeout=60) as s:
@@ -494,6 +494,23 @@ def test_who_leaves_is_not_written_for(slow, stream):
     eventually(lambda: not slow.line.line)
     assert len(slow.written) < 10
     assert post(slow, CHAT, **HELLO)[0] == 200
+
+
+def test_answers_end_with_the_server(slow):
+    cut = []
+
+    def asks():
+        with pytest.raises(http.client.IncompleteRead):
+            ask(slow, "POST", CHAT, HELLO | {"stream": True, "max_tokens": 150})
+        cut.append(True)
+    thread = Thread(target=asks)
+    thread.start()
+    eventually(lambda: len(slow.written) > 3)
+    slow.ending = True
+    slow.go.set()
+    eventually(lambda: not slow.line.line)
+    thread.join()
+    assert len(slow.written) < 10 and cut
 
 
 def gone():
