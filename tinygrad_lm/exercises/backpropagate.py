@@ -16,8 +16,8 @@ from .parts import holds, mistake
 HINTS = (
     "Keep a dictionary {name: gradient}, in which only the last name has 1 at first. Go through reversed(steps).",
     "For a step (made, how, x, y) look up d = gradients.get(made, 0). What do x and y get, for \"add\", and for \"mul\"?",
-    "They get it in addition to what they have: gradients[x] = gradients.get(x, 0) + …; that is right also for x · x, where both are "
-    "the same name.",
+    "They get it in addition to what they have: gradients[x] = gradients.get(x, 0) + …; that is right also for x · x, where "
+    "both are the same name.",
     "for \"mul\": gradients[x] = gradients.get(x, 0) + d * values[y]; gradients[y] = gradients.get(y, 0) + d * values[x]",
 )
 
@@ -110,7 +110,8 @@ def own_factor(values, steps):
     return walked(values, steps, factor=lambda d, own, other: d * own)
 
 
-@mistake("a product hands on the other factor alone: it is to be multiplied by the gradient of what was made", caught_by=any_steps)
+@mistake("a product hands on the other factor alone: it is to be multiplied by the gradient of what was made",
+         caught_by=any_steps)
 def no_chain(values, steps):
     return walked(values, steps, factor=lambda d, own, other: other)
 

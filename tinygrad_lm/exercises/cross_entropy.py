@@ -18,7 +18,8 @@ from .draws import ROUND, numbers
 from .parts import holds, mistake
 
 HINTS = (
-    "With s = z minus the largest of its row, log p_t = s_t − log Σⱼ exp(sⱼ). z[np.arange(len(z)), targets] takes one number of each row.",
+    "With s = z minus the largest of its row, log p_t = s_t − log Σⱼ exp(sⱼ). "
+    "z[np.arange(len(z)), targets] takes one number of each row.",
     "The loss is the mean of log Σ exp(s) − s_t. For the gradient make p = exp(s) / Σ exp(s).",
     "From p take 1 at each target: p[np.arange(N), targets] -= 1. Then one thing is missing: the loss was a mean.",
 )
@@ -50,7 +51,8 @@ def tokens(draw):
     return np.array([draw(st.integers(0, v - 1)) for _ in range(n)])
 
 
-@holds("Where all scores are equal the loss is log V: it is that of a die with V sides", z=Z.map(np.zeros_like), targets=tokens())
+@holds("Where all scores are equal the loss is log V: it is that of a die with V sides",
+       z=Z.map(np.zeros_like), targets=tokens())
 def a_die(answer, z, targets):
     return answer(z, targets)[0], np.log(z.shape[1])
 
@@ -60,7 +62,8 @@ def mean_surprise(answer, z, targets):
     return answer(z, targets)[0], np.mean([-np.log(np.exp(row[t]) / np.exp(row).sum()) for row, t in zip(z, targets)])
 
 
-@holds("Scores of 1000 and −1000 have a finite loss, and a gradient", z=numbers((1, 2), ROUND.map(lambda n: 500 * n)), target=st.integers(0, 1))
+@holds("Scores of 1000 and −1000 have a finite loss, and a gradient",
+       z=numbers((1, 2), ROUND.map(lambda n: 500 * n)), target=st.integers(0, 1))
 def large(answer, z, target):
     p = np.exp(z - np.logaddexp(*z[0]))
     return answer(z, np.array([target])), (np.logaddexp(*z[0]) - z[0, target], p - np.eye(2)[[target]])
@@ -123,7 +126,8 @@ def no_onehot(z, targets):
         np.exp(z - z.max(-1, keepdims=True)).sum(-1, keepdims=True) / len(z)
 
 
-@mistake("the sign of the gradient: it is p − onehot, for the loss falls when p of the target rises", caught_by=small_changes)
+@mistake("the sign of the gradient: it is p − onehot, for the loss falls when p of the target rises",
+         caught_by=small_changes)
 def sign(z, targets):
     loss, dz = cross_entropy(z, targets)
     return loss, -dz

@@ -43,7 +43,8 @@ def flat_row(answer, level, b):
     return answer(np.full((1, len(b)), level), np.ones(len(b)), b, 0.25), b[None]
 
 
-@holds("The row (0, 4), of mean 2 and variance 4, becomes (−1, 1) times √(4 / (4 + ε))", eps=st.sampled_from((0.0, 4.0, 12.0)))
+@holds("The row (0, 4), of mean 2 and variance 4, becomes (−1, 1) times √(4 / (4 + ε))",
+       eps=st.sampled_from((0.0, 4.0, 12.0)))
 def by_hand(answer, eps):
     return answer(np.array([[0.0, 4.0]]), np.ones(2), np.zeros(2), eps), np.array([[-1, 1]]) * np.sqrt(4 / (4 + eps))
 

@@ -35,7 +35,8 @@ ANSWER = softmax
 ROWS = numbers(st.tuples(st.integers(1, 2), st.integers(1, 3)))
 
 
-@holds("Equal scores have equal probabilities, also where there are several rows", shape=st.tuples(st.integers(1, 2), st.integers(1, 3)))
+@holds("Equal scores have equal probabilities, also where there are several rows",
+       shape=st.tuples(st.integers(1, 2), st.integers(1, 3)))
 def equal(answer, shape):
     return answer(np.zeros(shape)), np.full(shape, 1 / shape[1])
 
