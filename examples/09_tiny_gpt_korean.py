@@ -50,7 +50,8 @@ T, C, LAYERS = (32, 32, 2) if options.fast else (64, 96, 3)
 text = read_text(options.text) if options.text else stories("ko")
 learned, held_out = text[:len(text) * 9 // 10], text[len(text) * 9 // 10:]
 SENTENCE = "할머니는 물을 마셨다."
-TOKENIZERS = {"letters": LetterTokenizer.from_text(text + SENTENCE), "merges": train_bpe([learned], 256 + options.merges, special=())}
+TOKENIZERS = {"letters": LetterTokenizer.from_text(text + SENTENCE),
+              "merges": train_bpe([learned], 256 + options.merges, special=())}
 print(f"1. Guess first: {SENTENCE!r} is how many letters, and how many tokens of byte-level merges?")
 for name, tokenizer in TOKENIZERS.items():
     ids = tokenizer.encode(SENTENCE)

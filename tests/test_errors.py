@@ -29,7 +29,8 @@ def test_shapes_that_do_not_fit(f):
 
 def test_shapes_that_do_not_multiply():
     refused(ValueError, ["at least one axis", r"use \*"], F.matmul, ones(2), ones())
-    refused(ValueError, [r"last axis of the left \(3\)", r"second last axis of the right \(4\)"], F.matmul, ones(2, 3), ones(4, 3))
+    refused(ValueError, [r"last axis of the left \(3\)", r"second last axis of the right \(4\)"], F.matmul, ones(2, 3),
+            ones(4, 3))
     refused(ValueError, [r"only axis of the right \(4\)"], F.matmul, ones(2, 3), ones(4))
     refused(ValueError, [r"\(out, in\) = \(5, 4\)", r"\(\.\.\., 4\)", r"not \(2, 3\)"], F.linear, ones(2, 3), ones(5, 4))
     refused(ValueError, [r"bias of shape \(5,\)", r"not \(4,\)"], F.linear, ones(2, 3), ones(5, 3), ones(4))
@@ -175,7 +176,8 @@ def test_a_state_that_does_not_fit_is_listed_and_changes_nothing():
 def test_optimizers_that_cannot_be():
     w = nn.Parameter(np.ones(2, np.float32))
     refused(ValueError, "nothing to optimize", tg.optim.SGD, [], lr=0.1)
-    refused(ValueError, "no parameter requires a gradient", tg.optim.AdamW, nn.Linear(1, 1, rng=rng).requires_grad_(False).parameters())
+    refused(ValueError, "no parameter requires a gradient", tg.optim.AdamW,
+            nn.Linear(1, 1, rng=rng).requires_grad_(False).parameters())
     refused(TypeError, ["one type", "float32", "float64"], tg.optim.SGD, [w, nn.Parameter(np.ones(2))], lr=0.1)
 
 

@@ -213,7 +213,8 @@ def test_mse_loss(x, seed):
     check(F.mse_loss, lambda x, t: np.mean((x - t) ** 2), x, target)
 
 
-@given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 4), st.integers(0, 3), st.integers(0, 2), st.booleans(), st.data())
+@given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 4), st.integers(0, 3), st.integers(0, 2), st.booleans(),
+       st.data())
 def test_rotary(B, H, T, half, rest, padded, data):
     """Turned pair by pair as complex numbers are; the other channels stay; and lengths do not change."""
     x = data.draw(array((B, H, T, 2 * half + rest)))

@@ -87,10 +87,10 @@ def test_the_clock_stands_while_samples_are_taken(monkeypatch):
 
 
 def test_the_numbers_that_one_looks_for_first():
-    noted = {"clock": [[1, 2.0], [10, 5.0]], "peak_memory": 3 * 2 ** 20}
+    noted = {"clock": [[1, 2.0], [10, 5.0]], "peak_memory": 300 * 2 ** 20}
     page = run_page.cards(noted, [{"step": 10, "loss": 1.25, "tokens": 100}], 7)
     for number, name in (("1.250", "loss of the last batch logged"), ("7", "parameters"), ("5.0 s", "of training"),
-                         ("200", "tokens a second"), ("3 MiB", "of memory at most")):
+                         ("200", "tokens a second"), ("300 MiB", "of memory at most")):
         assert f"<b>{number}</b><span>{name}</span>" in page
 
 

@@ -588,7 +588,8 @@ def test_a_checkpoint_remembers_its_tokenizer(tmp_path):
     from tinygrad_lm.checkpoint import save as save_checkpoint
     from tinygrad_lm.models import GPT, GPTConfig
     from tinygrad_lm.models.saved import describe, load_model
-    for tokenizer in (CharTokenizer("abc"), LetterTokenizer.from_text("abc 한국"), WordTokenizer.from_text("abcab abc"), learned(),
+    for tokenizer in (CharTokenizer("abc"), LetterTokenizer.from_text("abc 한국"), WordTokenizer.from_text("abcab abc"),
+                      learned(),
                       a_wordpiece()):
         model = GPT(GPTConfig(len(tokenizer), 8, 1, 1, 8), rng=np.random.default_rng(0))
         tensors = {f"model/{name}": a for name, a in model.state_dict().items()}

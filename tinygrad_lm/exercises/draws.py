@@ -12,5 +12,6 @@ def numbers(shape, elements=ROUND):
 
 
 def one_shape(key, *, least=0, most=2, size=3):
-    """A shape of `least` to `most` axes of 1 to `size` elements: the same one for all arrays of an experiment that use `key`."""
+    """A shape of `least` to `most` axes of 1 to `size` elements: the same one for all arrays of an experiment that use
+    `key`."""
     return st.shared(st.lists(st.integers(1, size), min_size=least, max_size=most).map(tuple), key=key)

@@ -42,8 +42,8 @@ def check(name, file, *, seconds=60.0):
         if answer.exists():
             return Verdict(**json.loads(answer.read_text(encoding="utf-8")))
         if done is None or stack.exists() and stack.stat().st_size:
-            return Verdict(False, [f"It did not end within {seconds:g} seconds{where(stack, file)}: is there a loop that never "
-                                   "ends?"])
+            return Verdict(False, [f"It did not end within {seconds:g} seconds{where(stack, file)}: is there a loop that "
+                                   "never ends?"])
         return Verdict(False, [f"It ended its process (exit code {done.returncode}) before it could be graded: does it call "
                                "exit, use up all memory, or write where it may not?"])
 

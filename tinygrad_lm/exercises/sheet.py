@@ -79,9 +79,10 @@ def hints(name):
     if not is_test(name):
         return exercise(name).HINTS
     room = exhibit(name.removeprefix("test_"))
-    return (f"What is true of every right {room.right.__name__}, whatever it is given? Say it in one sentence without the bug in it.",
-            f"The bug shows as this, watched while a model learns: {room.SHOWN}. On which smallest input would one number already be "
-            "another?",
+    return (f"What is true of every right {room.right.__name__}, whatever it is given? Say it in one sentence without the "
+            "bug in it.",
+            f"The bug shows as this, watched while a model learns: {room.SHOWN}. On which smallest input would one number "
+            "already be another?",
             f"Here is the wrong function; find an input on which it differs:\n\n{inspect.getsource(room.wrong)}",
             f"A test that notices says: {room.test.__doc__}")
 

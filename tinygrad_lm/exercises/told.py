@@ -23,8 +23,8 @@ def told(broken, signature=None):
         if what not in ("other numbers", "another value"):           # which is plain to see
             lines += ["", f"That is {what}."]
     if outcome.fickle:
-        lines += ["", "Asked again with the same input, your answer did something else: nothing in it may be drawn at random, or "
-                      "kept from call to call."]
+        lines += ["", "Asked again with the same input, your answer did something else: nothing in it may be drawn at "
+                      "random, or kept from call to call."]
     elif broken.mistake is not None:
         lines += ["", f"The kind of mistake: {broken.mistake.says}."]
     return lines
@@ -42,7 +42,8 @@ def given(outcome, signature):
 
 
 def of_error(outcome):
-    """An exception: of the answer's own line, of a call that it does not take, of a kernel, or of what became of its result."""
+    """An exception: of the answer's own line, of a call that it does not take, of a kernel, or of what became of its
+    result."""
     error, name = first_line(outcome.error), type(outcome.error).__name__
     if outcome.line:
         return [f"On it line {outcome.line} raises {name}: {error}"]

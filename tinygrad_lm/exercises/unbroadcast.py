@@ -17,7 +17,8 @@ from .parts import holds, mistake
 HINTS = (
     "First the axes that the shape does not have: there are dz.ndim - len(shape) of them, in front. Sum over them, away.",
     "Then the axes where the shape says 1 and dz has more: sum over them as well, but they stay, with size 1.",
-    "dz.sum(axis, keepdims=True) keeps an axis; x.sum(tuple_of_axes) sums several at once; .reshape(shape) brings sizes of 1 back.",
+    "dz.sum(axis, keepdims=True) keeps an axis; x.sum(tuple_of_axes) sums several at once; .reshape(shape) brings sizes of "
+    "1 back.",
     "new = dz.ndim - len(shape); axes = tuple(range(new)) + tuple(new + i for i, n in enumerate(shape) if n == 1); then "
     "dz.sum(axes).reshape(shape)",
 )
