@@ -70,7 +70,7 @@ LEARNERS = [(KILLS, True, "passes on the reference and fails with the bug: test_
             ("def check():\n    pass\n", False, "no function whose name begins with test_"),
             ("def test_(:\n", False, "could not be run: SyntaxError"),
             ("import os\ndef test_leaves():\n    os._exit(0)\n", False, "could not be run: exit code 0"),
-            ("def test_leaves():\n    raise SystemExit(0)\n", False, "fails on the reference: test_leaves: SystemExit"),
+            ("def test_leaves():\n    raise SystemExit(0)\n", False, "fails on the reference: test_leaves: SystemExit in line 2: 0"),
             ("def test_waits():\n    while True:\n        pass\n", False, "did not end within 5 s")]
 
 

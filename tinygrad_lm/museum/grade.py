@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -54,14 +55,17 @@ def run_tests(name, file, which):
     """{test: its error or None}; the wrong function is in place before the file is read, so that it imports that one."""
     with exhibit(name).patch() if which == "wrong" else nullcontext():
         tests = {n: f for n, f in runpy.run_path(file).items() if n.startswith("test_") and callable(f)}
-        return {n: error_of(f) for n, f in tests.items()}
+        return {n: error_of(f, file) for n, f in tests.items()}
 
 
-def error_of(test):
+def error_of(test, file):
+    """None, or what it raises, and in which line of its file."""
     try:
         test()
     except BaseException as error:                              # also what means to leave: a test has no such right
-        return f"{type(error).__name__} {error}".strip().split("\n")[0]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        where = f" in line {lines[-1]}" if lines else ""
+        return f"{type(error).__name__}{where}: {error}".removesuffix(": ").split("\n")[0]
     return None
 
 
