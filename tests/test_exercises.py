@@ -186,6 +186,19 @@ def test_a_learners_way(tg, tmp_path, monkeypatch):  # noqa: F811
     assert "return dz * y, dz * x" in said("solution", "1")
 
 
+def test_hints_begin_again_where_nothing_can_be_read_of_those_before(tg, tmp_path):  # noqa: F811
+    for broken in ("", "[1]", "3"):
+        (tmp_path / ".hints.json").write_text(broken)
+        assert tg("exercise", "hint", "1", "--folder", tmp_path)[1].startswith("01, hint 1 of 3")
+
+
+def test_no_time_is_no_fault_of_the_answer(tg, tmp_path):  # noqa: F811
+    tg("exercise", "start", "1", "--folder", tmp_path)
+    for seconds in ("0", "-5", "nan"):
+        code, out, err = tg("exercise", "check", "1", "--folder", tmp_path, "--seconds", seconds)
+        assert code == 2 and "--seconds" in err and not out
+
+
 CHAPTER = (ROOT / "docs/exercises.md").read_text(encoding="utf-8")
 
 

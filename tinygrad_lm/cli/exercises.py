@@ -52,7 +52,7 @@ def exercise_start(which, folder):
 @click.argument("which", metavar="NN")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @folder_option
-@click.option("--seconds", default=60.0, show_default=True, help="that it may take")
+@click.option("--seconds", default=60, show_default=True, type=click.IntRange(1, 86_400), help="that it may take")
 def exercise_check(which, file, folder, seconds):
     """Grade exercise NN: your file in the folder, or FILE. It runs in a process of its own."""
     from ..exercises import find
@@ -85,8 +85,8 @@ def exercise_hint(which, folder):
     number, name = find(which)
     path = make_folder(folder) / ".hints.json"
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        given = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         given = {}
     steps = hints(name)
     step = given.get(name, 0) % len(steps)
