@@ -240,5 +240,6 @@ def test_a_handout(tmp_path, tg):  # noqa: F811
     assert "2 failed, 1 passed" in done.stdout, done.stdout
     results = json.loads((tmp_path / "course" / "results.json").read_text(encoding="utf-8"))
     assert results["score"] == pytest.approx(1 / 3) and results["exercises"]["product"] == {"passed": True, "message": ""}
+    assert f'"{results["exercises"]["unbroadcast"]["message"]}"' in CHAPTER, "what the chapter shows of it"
     code, _, err = tg("exercise", "export", tmp_path / "course")
     assert code == 1 and "give a folder that is new or empty" in err

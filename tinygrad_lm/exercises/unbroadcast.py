@@ -91,9 +91,14 @@ def flat(dz, shape):
     return dz.sum(tuple(range(new)) + tuple(new + i for i, n in enumerate(shape) if n == 1))
 
 
+@mistake("it is the first axis that is summed, whichever was repeated", caught_by=column)
+def first_axis(dz, shape):
+    return dz.sum(0)
+
+
 @mistake("the mean is taken over the copies, and not their sum", caught_by=row)
 def mean(dz, shape):
     return unbroadcast(dz, shape) * max(1, int(np.prod(shape))) / dz.size
 
 
-MISTAKES = (not_summed, front_alone, flat, mean)
+MISTAKES = (not_summed, front_alone, flat, first_axis, mean)
