@@ -462,15 +462,20 @@ def test_whole_modules_that_do_not_fit_are_refused(tmp_path):
     model.wte.weight.requires_grad = model.wpe.weight.requires_grad = True
     save_adapters(model, tmp_path)
     said = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert said["modules_to_save"] == ["transformer.wpe", "transformer.wte"] and said["ensure_weight_tying"] is True
-    for changed, words in ((dict(ensure_weight_tying=False), "token embedding and lm_head were not trained as one"),
-                          (dict(modules_to_save=["wpe"]), "unknown: base_model.model.transformer.wte.weight"),
-                          (dict(modules_to_save=["wpe", "wte", "ln_f"]),
-                           "missing: base_model.model.transformer.ln_f.weight")):
-        (tmp_path / "adapter_config.json").write_text(json.dumps(said | changed))
+    assert said["modules_to_save"] == ["lm_head", "transformer.wpe", "transformer.wte"]
+    for change, words in ((["wpe"], "unknown: base_model.model.transformer.wte.weight"),
+                          (["wpe", "wte", "ln_f", "lm_head"], "missing: base_model.model.transformer.ln_f.weight")):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(said | {"modules_to_save": change}))
         with pytest.raises(BrokenFile, match=words):
             load_adapters(made("gpt2"), tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    for how in (lambda t: t.pop("base_model.model.lm_head.weight"),
+                lambda t: t.update({"base_model.model.lm_head.weight": t["base_model.model.transformer.wte.weight"] + 1})):
+        save_adapters(model, tmp_path)
+        edit(tmp_path, how)
+        with pytest.raises(BrokenFile, match="the token embedding and lm_head were not trained as one"):
+            load_adapters(made("gpt2"), tmp_path)
+    save_adapters(model, tmp_path)
     edit(tmp_path, lambda t: t.update({"base_model.model.transformer.wpe.weight": np.zeros((1, 8))}))
     with pytest.raises(BrokenFile, match=r"transformer.wpe.weight has shape \(1, 8\), and of this model it has"):
         load_adapters(made("gpt2"), tmp_path)

@@ -73,7 +73,7 @@ WHOLE = {"gpt2": [["wpe"], ["ln_f", "h.0.ln_1"], ["wte", "lm_head"]],
          "bert": [["embeddings.LayerNorm", "position_embeddings"], ["layer.0.attention.self.value"]]}
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(every, seeds, st.data())
 def test_modules_that_they_trained_whole_are_read_here(config, seed, data):
     """Embeddings, norms, heads, some layers: of what is one there and here, and of thirds of what is one here."""
@@ -97,7 +97,7 @@ def test_modules_that_they_trained_whole_are_read_here(config, seed, data):
         close(load_adapters(here, folder)(idx).data, their_logits(there, idx), 1e-6, "logits")
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(every, seeds, st.sampled_from([["ln_f", "ln"], ["wte"], ["wpe", "wse"], ["head"], ["wse"], ["blocks.0.attn.qkv"],
                                       ["blocks.0.ln1"]]))
 def test_modules_trained_whole_here_are_read_there(config, seed, whole):

@@ -65,7 +65,7 @@ def save_adapters(model, folder, *, base=None):
                 "alpha_pattern": {m: a for m, a in alphas.items() if a != alpha}, "fan_in_fan_out": kind == "gpt2",
                 "init_lora_weights": True, "use_rslora": False, "use_dora": False,
                 "modules_to_save": sorted({module_of(name).removeprefix(PREFIX) for name in whole}) or None,
-                "ensure_weight_tying": "wte" in also and tied_head(model) is not None, "inference_mode": True}
+                "inference_mode": True}
     folder = Path(folder)
     replace(folder / WEIGHTS, save(tensors | whole, {"format": "pt", "base": json.dumps(checksums(model))}))
     replace(folder / SETTINGS, json.dumps(settings, indent=2).encode() + b"\n")
@@ -81,14 +81,14 @@ def load_adapters(model, folder):
     folder = Path(folder)
     kind, homes = homes_of(model)
     refuse_adapters(model, "others cannot be loaded")
-    scale_of, rank_of, said, tying = read_settings(folder / SETTINGS)
+    scale_of, rank_of, said = read_settings(folder / SETTINGS)
     path = folder / WEIGHTS
     if not path.exists():
         raise BrokenFile(f"{path} is not there")
     stored = with_prefix(header(path)[0], ARCHITECTURES[kind].prefix)
     layers = {name: layer for name, layer in linears(model) if name in homes}
     known = {key: module for name in layers for module in homes[name][0] for key in keys(module)}
-    whole, head = wanted(model, said, ARCHITECTURES[kind].prefix), tied_head(model) and PREFIX + tied_head(model)
+    whole, head = wanted(model, said), tied_head(model) and PREFIX + tied_head(model)
     wrong = [f"  unknown: {name}" for key, name in stored.items() if not (key in known or key in whole or key == head)] + \
         [f"  missing: {other}" for key in stored if key in known for other in keys(known[key]) if other not in stored] + \
         [f"  missing: {key}" for key in whole if key not in stored]
@@ -108,7 +108,7 @@ def load_adapters(model, folder):
             A, parts, scale = joined(pairs, [scale_of(m) for m in modules], [len(part) for part in parts])
             found[name] = LoRA(A, rows.join(parts, model.config), scale * len(A), like=layer.weight)
     values, own = read_whole(path, model, stored, whole), dict(model.named_parameters())
-    check_tied(path, model, stored, values, said, tying)
+    check_tied(path, model, stored, values)
     model.requires_grad_(False)
     for name, adapter in found.items():
         layers[name].adapter = adapter
@@ -163,7 +163,7 @@ def with_prefix(names, prefix):
 
 
 def read_settings(path):
-    """(scale of a layer, rank of a layer, ends of names of modules that were trained whole, is a tied head kept tied?) by
+    """(scale of a layer, rank of a layer, ends of names of modules that were trained whole) by
     adapter_config.json; the first two are functions of the layer's name."""
     settings = read_json(path)
     if settings.get("peft_type") != "LORA":
@@ -192,7 +192,7 @@ def read_settings(path):
         return own("lora_alpha", "alpha_pattern", module) / (sqrt(r) if settings.get("use_rslora") else r)
 
     whole = [in_memory(m) for m in settings.get("modules_to_save") or []]
-    return scale_of, rank_of, whole, bool(settings.get("ensure_weight_tying"))
+    return scale_of, rank_of, whole
 
 
 # ---- what must fit ---------------------------------------------------------------------------------------------------

@@ -23,12 +23,14 @@ def trained_whole(model):
 
 
 def tensors_of(model, modules):
-    """{name in the file: array} of these modules (ours), every parameter of each. Of an embedding that is the head, once:
-    PEFT is told to keep them one."""
+    """{name in the file: array} of these modules (ours), every parameter of each. An embedding that is the head is there
+    twice: PEFT has a copy of either, and they are one only if the copies are equal."""
     own, found = dict(model.named_parameters()), {}
     for place in places_of(model):
         if module_of(place.ours) in modules and place.ours in own:
             found |= dict(zip(place.theirs, place.how.split(own[place.ours].numpy(), model.config)))
+    if "wte" in modules and tied_head(model):
+        found[tied_head(model)] = model.wte.weight.numpy()
     return {PREFIX + name: np.ascontiguousarray(x) for name, x in found.items()}
 
 
@@ -56,13 +58,11 @@ def refuse_what_is_not_kept(model, modules):
                          "with a head: keep the whole model in a checkpoint, or freeze these")
 
 
-def wanted(model, said, prefix):
+def wanted(model, said):
     """{name in the file: (place, which of the place's tensors)} of all that `said`, ends of their modules' names, means."""
-    def meant(name):
-        return any(module_of(name).removeprefix(prefix).endswith(end.removeprefix(prefix)) for end in said)
     own = dict(model.named_parameters())
     return {PREFIX + name: (place, i) for place in places_of(model) if place.ours in own
-            for i, name in enumerate(place.theirs) if meant(name)}
+            for i, name in enumerate(place.theirs) if any(module_of(name).endswith(end) for end in said)}
 
 
 def read_whole(path, model, stored, places):
@@ -77,16 +77,13 @@ def read_whole(path, model, stored, places):
     return values
 
 
-def check_tied(path, model, stored, values, said, tying):
+def check_tied(path, model, stored, values):
     """Refuse an embedding that was trained apart from a head that is the same table here, or the other way round: that is a
-    model which this one cannot be. said, tying: `modules_to_save` and `ensure_weight_tying` of the settings."""
+    model which this one cannot be. (What `ensure_weight_tying` promises, PEFT 0.21 does not keep for every architecture.)"""
     head = tied_head(model)
     if head is None:
         return
-    top = PREFIX + head in stored
-    listed = any(module_of(head).endswith(end) for end in said)
-    table = "wte.weight" in values
-    apart = top and not (table and np.array_equal(read_tensor(path, stored[PREFIX + head]), values["wte.weight"]))
-    if apart or table and not (listed or tying) or listed and not table:
+    table, top = values.get("wte.weight"), stored.get(PREFIX + head)
+    if (table is None) is not (top is None) or table is not None and not np.array_equal(read_tensor(path, top), table):
         raise BrokenFile(f"{path}: the token embedding and {module_of(head)} were not trained as one, and are one in this "
                          "model: that needs a base whose config says tie_word_embeddings: false")
