@@ -3,6 +3,7 @@ import ast
 import re
 import shlex
 from pathlib import Path
+from shutil import rmtree
 from textwrap import dedent
 
 import click
@@ -226,6 +227,8 @@ def test_the_commands_of_the_book_run(tmp_path, monkeypatch):
         if tuple(what) not in done:
             done.add(tuple(what))
             Path("FILE").write_text("\n\n".join([*stories, "ROMEO: ^"]), encoding="utf-8")        # some commands write it
+            if list(what[:2]) == ["exercise", "start"]:                       # pages start the same one by its other name
+                rmtree("exercises", ignore_errors=True)
             short = next((more for words, more in CUT_SHORT.items() if " ".join(what).startswith(words)), [])
             try:
                 cli.main([*what, *short], "tinygrad-lm", standalone_mode=False)
