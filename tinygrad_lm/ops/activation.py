@@ -1,4 +1,5 @@
 """The bend between two linear layers: ReLU, GELU (Hendrycks and Gimpel 2016 [GELU]), SiLU; and log σ for losses."""
+from functools import lru_cache
 from math import pi, sqrt
 
 import numpy as np
@@ -63,25 +64,33 @@ def gelu_tanh(x):
 def _sigmoid_of_2u(x):
     """(σ(2u) = ½ (1 + tanh u), x²): NumPy's tanh takes less time than its exponential and a division"""
     xp = array_module(x)
+    cubic, linear, half = constants(xp, x.dtype, CUBIC * ROOT_2_PI, ROOT_2_PI, 0.5)
     square = x * x
-    s = square * (CUBIC * ROOT_2_PI)
-    s += ROOT_2_PI
+    s = square * cubic
+    s += linear
     s *= x                                               # u
     xp.tanh(s, out=s)
-    s *= 0.5
-    s += 0.5
+    s *= half
+    s += half
     return s, square
 
 
 def _slope(y, s, square, d):
     """d = σ + y (1 − σ) 2u′"""
     xp = array_module(y)
-    xp.multiply(square, 6 * CUBIC * ROOT_2_PI, out=d)
-    d += 2 * ROOT_2_PI                                   # 2u′
+    cubic, linear, one = constants(xp, y.dtype, 6 * CUBIC * ROOT_2_PI, 2 * ROOT_2_PI, 1)
+    xp.multiply(square, cubic, out=d)
+    d += linear                                          # 2u′
     d *= y
-    xp.subtract(1, s, out=square)
+    xp.subtract(one, s, out=square)
     d *= square
     d += s
+
+
+@lru_cache(maxsize=64)
+def constants(xp, dtype, *numbers):
+    """As arrays without axes, which NumPy takes a quarter of a microsecond sooner than Python's numbers."""
+    return [xp.asarray(number, dtype) for number in numbers]
 
 
 def gelu_tanh_backward(dy, saved):

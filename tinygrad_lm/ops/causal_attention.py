@@ -78,9 +78,10 @@ def qkv_attention_backward(dy, saved):
 
 
 def heads(x, parts, n_head):
-    """(B, T, parts · H · D) as `parts` views (B, H, T, D)"""
+    """(B, T, parts · H · D) as `parts` views (B, H, T, D), one or three"""
     B, T, width = x.shape
-    return x.reshape(B, T, parts, n_head, width // (parts * n_head)).transpose(2, 0, 3, 1, 4)
+    x = x.reshape(B, T, parts, n_head, width // (parts * n_head)).transpose(2, 0, 3, 1, 4)
+    return (x[0],) if parts == 1 else (x[0], x[1], x[2])
 
 
 @lru_cache(maxsize=64)
