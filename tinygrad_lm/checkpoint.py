@@ -20,6 +20,11 @@ def save(path, tensors, meta):
     path = Path(path)
     data = to_bytes({name: np.asarray(to_host(a), order="C") for name, a in tensors.items()},
                     metadata={"format": FORMAT, "meta": json.dumps(meta, ensure_ascii=False)})
+    write(path, data)
+
+
+def write(path, data):
+    """`replace`, for a person: what keeps the file from being written is a CheckpointError that names it."""
     try:
         replace(path, data)
     except OSError as error:

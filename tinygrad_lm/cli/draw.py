@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..checkpoint import CheckpointError
+from ..checkpoint import write
 
 checkpoint = click.argument("checkpoint")
 text_argument = click.argument("text")
@@ -37,7 +37,7 @@ def surprise(checkpoint, text, top, page):
     reads = s.read(load_network(checkpoint), text, top=top)
     s.show(reads)
     if page is not None:
-        write(page, s.html(reads).encode())
+        written(page, s.html(reads).encode())
 
 
 @click.group(short_help="pictures: the graph, attention, where tokens lie")
@@ -65,7 +65,7 @@ def graph(checkpoint, text, out, fold, small_operations):
     with detect_anomaly() if small_operations else nullcontext():
         loss = model.network.loss(idx, targets)
     picture = Graph(loss, model.network, fold=fold)
-    write(out, (mermaid if out.suffix == ".mmd" else svg)(picture).encode())
+    written(out, (mermaid if out.suffix == ".mmd" else svg)(picture).encode())
 
 
 @draw.command()
@@ -88,7 +88,7 @@ def attention(checkpoint, text, out, layer, head):
         weights = weights[one_of(weights, layer, "layer")]
     if head is not None:
         weights = [w[one_of(w, head, "head")] for w in weights]
-    write(out, png(attention_figure(weights, labels_of(tokenizer, ids), first=layer - 1 if layer else 0)))
+    written(out, png(attention_figure(weights, labels_of(tokenizer, ids), first=layer - 1 if layer else 0)))
 
 
 @draw.command()
@@ -106,7 +106,7 @@ def embeddings(checkpoint, out, text):
         raise ValueError(f"the embedding of {checkpoint} is quantised: draw that of the checkpoint it was made from")
     tokenizer = model.tokenizer
     ids = visible(tokenizer)[:MOST] if text is None else list(dict.fromkeys(tokens_of(tokenizer, text).tolist()))
-    write(out, png(embedding_figure(model.network.wte.weight.numpy()[ids], labels_of(tokenizer, ids))))
+    written(out, png(embedding_figure(model.network.wte.weight.numpy()[ids], labels_of(tokenizer, ids))))
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------
@@ -142,10 +142,6 @@ def one_of(things, number, name):
     return slice(number - 1, number)
 
 
-def write(path, data):
-    from ..checkpoint import replace
-    try:
-        replace(path, data)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
+def written(path, data):
+    write(path, data)
     click.echo(f"written: {path}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ..checkpoint import CheckpointError, replace
+from ..checkpoint import write
 
 folder_option = click.option("--folder", default="exercises", show_default=True, type=click.Path(path_type=Path),
                              help="where your files are")
@@ -44,7 +44,7 @@ def exercise_start(which, folder):
     path = make_folder(folder) / file_name(name)
     if path.exists():
         raise ValueError(f"{path} is there already, and is yours: rename or remove it to start anew")
-    write(path, sheet(name))
+    write(path, sheet(name).encode())
     click.echo(f"{path}: read it, fill it in, then: tinygrad-lm exercise check {number}")
 
 
@@ -91,7 +91,7 @@ def exercise_hint(which, folder):
     steps = hints(name)
     step = given.get(name, 0) % len(steps)
     click.echo(f"{number:02}, hint {step + 1} of {len(steps)}: {steps[step]}")
-    write(path, json.dumps(given | {name: step + 1}))
+    write(path, json.dumps(given | {name: step + 1}).encode())
 
 
 @exercise.command("solution", short_help="the reference's source")
@@ -115,12 +115,5 @@ def exercise_export(folder):
     if present:
         raise ValueError(f"{folder} has {present[0]} already: give a folder that is new or empty")
     for name, text in files.items():
-        write(folder / name, text)
+        write(folder / name, text.encode())
     click.echo(f"{len(files)} files in {folder}; grade what learners hand in: python -m pytest {folder}")
-
-
-def write(path, text):
-    try:
-        replace(path, text.encode())
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import click
 
-from ..checkpoint import CheckpointError, replace
+from ..checkpoint import write
 
 
 @click.group(short_help="bugs that nobody notices: write the test that does")
@@ -51,10 +51,7 @@ def museum_plot(name, out):
         exhibit(name)
     path = make_folder(out) / f"{name or 'museum'}.png"
     data = png(figure(NAMES if name is None else (name,)))
-    try:
-        replace(path, data)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
+    write(path, data)
     click.echo(f"saved in {path}")
 
 

@@ -3,7 +3,7 @@ and memory. It is made of what lies in the folder, so that it can be made again.
 from html import escape
 from pathlib import Path
 
-from ..checkpoint import CheckpointError, load, replace
+from ..checkpoint import CheckpointError, load, write
 from ..models.saved import checkpoint_in
 from . import report
 from .curves import curve_figure, logged
@@ -41,10 +41,7 @@ def write_page(folder):
     size = sum(a.size for name, a in tensors.items() if name.startswith("model/"))
     page = run_page(meta, read(Path(path).parent / "notes.json"), size)
     out = Path(path).parent / "report.html"
-    try:
-        replace(out, page.encode())
-    except OSError as error:
-        raise CheckpointError(f"cannot write {out}: {error.strerror}") from None
+    write(out, page.encode())
     return out
 
 
